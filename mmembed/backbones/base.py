@@ -1,0 +1,98 @@
+"""The contract between the embedder (or a trainer) and one model family."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from mmembed.gpte.states import TokenStates
+from mmembed.inputs.decoded import DecodedItem
+from mmembed.inputs.items import Modality
+
+__all__ = ["Backbone", "MediaBudget", "Row"]
+
+
+@dataclass(frozen=True, slots=True)
+class MediaBudget:
+    """How much of a medium one item may bring; the decoder honours it before pixels are made.
+
+    Attributes:
+        max_pixels: pixels of one image or page after resizing; None keeps the original size.
+        page_dpi: resolution at which a PDF page is rendered, lowered where max_pixels says so.
+        max_frames: frames sampled from one clip.
+        fps: frames a second to sample, capped by max_frames; None spreads max_frames evenly.
+    """
+
+    max_pixels: int | None = None
+    page_dpi: int = 144
+    max_frames: int = 8
+    fps: float | None = None
+
+
+@dataclass(slots=True)
+class Row:
+    """One preprocessed item, not yet batched, so that slicing a batch never cuts packed pixels.
+
+    Attributes:
+        input_ids: token ids, placeholders of visual tokens included.
+        media: tensors of this row alone (pixels, grids), by the family's own names.
+        spans: named ``(start, stop)`` token ranges, e.g. ``"instruction"``, ``"visual"``.
+        tokens: length of the sequence the language model will read (cost of the row).
+    """
+
+    input_ids: list[int]
+    tokens: int
+    media: dict[str, Tensor] = field(default_factory=dict)
+    spans: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """A model family: prompt, preprocess, batch, forward. About 60 lines each.
+
+    A backbone is also an ``nn.Module``, with ``to``, ``eval``, ``parameters`` and ``state_dict``.
+    """
+
+    @property
+    def modalities(self) -> frozenset[Modality]: ...
+
+    @property
+    def hidden_size(self) -> int: ...
+
+    @property
+    def max_tokens(self) -> int: ...
+
+    @property
+    def media_budget(self) -> MediaBudget: ...
+
+    @property
+    def lora_targets(self) -> str:
+        """Regular expression of module names that LoRA adapts, tested against the real model."""
+        ...
+
+    def prepare(self, items: Sequence[DecodedItem]) -> list[Row]:
+        """Preprocess on CPU, thread-safe. Text is cut to fit, media tokens never are.
+
+        Raises:
+            InputError: an item cannot fit, with the numbers; ``position`` is its index here.
+        """
+        ...
+
+    def collate(self, rows: Sequence[Row]) -> Any:
+        """One batch of these rows, on the model's device."""
+        ...
+
+    def forward(self, batch: Any) -> TokenStates:
+        """Token states of the batch, rows in order."""
+        ...
+
+    def save_pretrained(self, folder: str) -> None: ...
+
+
+def module_of(backbone: Backbone) -> nn.Module:
+    """The backbone as the torch module that it is."""
+    assert isinstance(backbone, nn.Module)
+    return backbone
