@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from torch import Tensor, nn
+from torch import nn
 
+from mmembed.gpte.rows import Row
 from mmembed.gpte.states import TokenStates
 from mmembed.inputs.decoded import DecodedItem
 from mmembed.inputs.items import Modality
@@ -30,23 +31,6 @@ class MediaBudget:
     page_dpi: int = 144
     max_frames: int = 8
     fps: float | None = None
-
-
-@dataclass(slots=True)
-class Row:
-    """One preprocessed item, not yet batched, so that slicing a batch never cuts packed pixels.
-
-    Attributes:
-        input_ids: token ids, placeholders of visual tokens included.
-        media: tensors of this row alone (pixels, grids), by the family's own names.
-        spans: named ``(start, stop)`` token ranges, e.g. ``"instruction"``, ``"visual"``.
-        tokens: length of the sequence the language model will read (cost of the row).
-    """
-
-    input_ids: list[int]
-    tokens: int
-    media: dict[str, Tensor] = field(default_factory=dict)
-    spans: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
 
 
 @runtime_checkable

@@ -1,0 +1,26 @@
+"""One preprocessed input, not yet batched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+__all__ = ["Row"]
+
+
+@dataclass(slots=True)
+class Row:
+    """One preprocessed item. Rows stay apart until ``collate``, so slicing a batch is list slicing.
+
+    Attributes:
+        input_ids: token ids, placeholders of visual tokens included.
+        tokens: length of the sequence the model will read, which is what the row costs.
+        extras: tensors of this row alone (pixels, grids), by the family's own names.
+        spans: named ``(start, stop)`` token ranges, e.g. ``"instruction"``, ``"visual"``.
+    """
+
+    input_ids: list[int]
+    tokens: int
+    extras: dict[str, Tensor] = field(default_factory=dict)
+    spans: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
