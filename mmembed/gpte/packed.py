@@ -1,0 +1,219 @@
+"""Padding-free forward through any transformers model that takes its attention from the registry.
+
+All rows of a batch are concatenated along one token axis, so linear layers and norms never touch a
+pad token. Attention runs per group of rows of equal length, as one unmasked scaled-dot-product call
+on views, without copies and without a flash-attention wheel. Nothing about a family is known here:
+:func:`packing_of` finds out numerically whether a model packs, and what its positions start at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["Layout", "Packing", "packed_forward", "packing_of"]
+
+_NAME = "mmembed_packed"
+
+
+class Layout:
+    """Where the rows of a packed batch lie, and which of them can share an attention call.
+
+    Args:
+        lengths: tokens of each row, in order. Sort rows by length where you can: a run of equal
+            lengths is one attention call.
+        causal: overrides the attention's own direction; None keeps it.
+    """
+
+    def __init__(self, lengths: Sequence[int], causal: bool | None = None) -> None:
+        self.lengths = list(lengths)
+        self.causal = causal
+
+    @cached_property
+    def runs(self) -> list[tuple[int, int, int]]:
+        """``(first token, rows, length)`` of each run of consecutive rows of equal length."""
+        runs: list[tuple[int, int, int]] = []
+        start = 0
+        for length in self.lengths:
+            if runs and runs[-1][2] == length:
+                runs[-1] = (runs[-1][0], runs[-1][1] + 1, length)
+            else:
+                runs.append((start, 1, length))
+            start += length
+        return [run for run in runs if run[2]]
+
+    @property
+    def tokens(self) -> int:
+        return sum(self.lengths)
+
+    def positions(self, first: int = 0, device: torch.device | str = "cpu") -> Tensor:
+        """``(1, tokens)`` int64 positions that restart at ``first`` in every row."""
+        steps = torch.arange(max(self.lengths, default=0))
+        parts = [steps[:length] for length in self.lengths]
+        flat = torch.cat(parts) if parts else steps
+        return (flat + first).unsqueeze(0).to(device)
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    sliding_window: int | None = None,
+    layout: Layout | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention of packed ``(1, heads, tokens, head_dim)``; returns ``(1, tokens, heads, dim)``."""
+    if layout is None:
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+        options = {"is_causal": is_causal, "sliding_window": sliding_window, **kwargs}
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout, scaling, **options
+        )
+    unknown = [k for k in ("softcap", "s_aux", "position_bias") if kwargs.get(k) is not None]
+    if unknown:
+        raise NotImplementedError(f"packed attention with {unknown}")
+    if is_causal is None:
+        is_causal = bool(getattr(module, "is_causal", False))
+    causal = is_causal if layout.causal is None else layout.causal
+    q, k, v = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))  # (tokens, heads, dim)
+    out = q.new_empty(q.shape[0], q.shape[1], v.shape[2]) if not torch.is_grad_enabled() else None
+    pieces: list[Tensor] = []
+    for start, rows, length in layout.runs:
+        stop = start + rows * length
+        qs, ks, vs = (x[start:stop].unflatten(0, (rows, length)).transpose(1, 2) for x in (q, k, v))
+        mask = None
+        if sliding_window is not None and length > sliding_window:
+            mask = _band(length, sliding_window, causal, q.device)
+        piece = F.scaled_dot_product_attention(
+            qs,
+            ks,
+            vs,
+            attn_mask=mask,
+            dropout_p=dropout,
+            is_causal=causal and mask is None and length > 1,
+            scale=scaling,
+            enable_gqa=qs.shape[1] != ks.shape[1],
+        )
+        piece = piece.transpose(1, 2).flatten(0, 1)
+        if out is None:
+            pieces.append(piece)
+        else:
+            out[start:stop] = piece
+    joined = out if out is not None else torch.cat(pieces)
+    return joined.unsqueeze(0), None
+
+
+def _band(length: int, window: int, causal: bool, device: torch.device) -> Tensor:
+    """``(length, length)`` bool: which keys lie inside the sliding window of each query."""
+    steps = torch.arange(length, device=device)
+    distance = steps[:, None] - steps[None, :]
+    near = distance.abs() < window
+    return near & (distance >= 0) if causal else near
+
+
+def _use_packed_attention(model: PreTrainedModel) -> None:
+    """Route the model's attention through ``_attention``, which is plain SDPA without a layout."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(_NAME, _attention)
+    AttentionMaskInterface.register(_NAME, sdpa_mask)
+    for module in model.modules():
+        config: Any = getattr(module, "config", None)
+        if getattr(config, "_attn_implementation", None) in ("sdpa", "eager"):
+            config._attn_implementation = _NAME
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """How to pack one model: position ids start at ``first_position`` (2 in the RoBERTa family)."""
+
+    first_position: int
+
+
+def packed_forward(
+    model: PreTrainedModel,
+    layout: Layout,
+    packing: Packing,
+    *,
+    input_ids: Tensor | None = None,
+    inputs_embeds: Tensor | None = None,
+    **kwargs: Any,
+) -> Tensor:
+    """Last hidden states of packed rows.
+
+    Args:
+        model: a base model, without a language-model head, that :func:`packing_of` accepts.
+        layout: the rows' lengths.
+        packing: what :func:`packing_of` found.
+        input_ids: ``(tokens,)`` int64, or give ``inputs_embeds`` ``(tokens, d)``.
+
+    Returns:
+        ``(tokens, d)`` hidden states after the model's final norm.
+    """
+    device = (input_ids if input_ids is not None else inputs_embeds).device  # type: ignore[union-attr]
+    # A 4-D mask is taken as final by transformers: none is built, and packed attention needs none.
+    no_mask = torch.empty(1, 1, 0, 0, dtype=torch.bool, device=device)
+    output = model(
+        input_ids=None if input_ids is None else input_ids.unsqueeze(0),
+        inputs_embeds=None if inputs_embeds is None else inputs_embeds.unsqueeze(0),
+        attention_mask=no_mask,
+        position_ids=layout.positions(packing.first_position, device),
+        layout=layout,
+        **kwargs,
+    )
+    hidden: Tensor = output.last_hidden_state
+    return hidden.squeeze(0)
+
+
+@torch.no_grad()
+def packing_of(model: PreTrainedModel) -> Packing | None:
+    """Whether the model packs exactly, found by comparing with its own forward on random rows.
+
+    On success the model's attention implementation stays the packed one, which behaves as plain
+    scaled-dot-product attention in every call without a layout. Relative position biases (T5,
+    MPNet, Bloom) and logit caps (Gemma 2) do not pass through the attention registry; such models
+    answer None and are run padded.
+    """
+    vocab = model.get_input_embeddings().weight
+    was_training = model.training
+    model.eval()
+    before = model.config._attn_implementation
+    tolerance = 1e-5 if vocab.dtype == torch.float32 else 5e-2
+    try:
+        generator = torch.Generator().manual_seed(0)
+        low = min(10, vocab.shape[0] - 1)
+        lengths = [3, 5]
+        ids = [torch.randint(low, vocab.shape[0], (n,), generator=generator) for n in lengths]
+        ids = [row.to(vocab.device) for row in ids]
+        alone = torch.cat([model(input_ids=row[None]).last_hidden_state[0] for row in ids])
+        padding_idx = getattr(model.config, "pad_token_id", None)
+        _use_packed_attention(model)
+        for first in (0, (padding_idx or 0) + 1):
+            packing = Packing(first)
+            try:
+                together = packed_forward(model, Layout(lengths), packing, input_ids=torch.cat(ids))
+            except (NotImplementedError, TypeError, ValueError, RuntimeError, IndexError):
+                continue
+            close = torch.allclose(together.float(), alone.float(), rtol=0.0, atol=tolerance)
+            if together.shape == alone.shape and close:
+                return packing
+        model.set_attn_implementation(before)
+        return None
+    finally:
+        model.train(was_training)
