@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
 from mmembed.gpte.rows import Row
 from mmembed.gpte.states import TokenStates
+from mmembed.inputs.budget import MediaBudget
 from mmembed.inputs.decoded import DecodedItem
 from mmembed.inputs.items import Modality
 
 __all__ = ["Backbone", "MediaBudget", "Row"]
-
-
-@dataclass(frozen=True, slots=True)
-class MediaBudget:
-    """How much of a medium one item may bring; the decoder honours it before pixels are made.
-
-    Attributes:
-        max_pixels: pixels of one image or page after resizing; None keeps the original size.
-        page_dpi: resolution at which a PDF page is rendered, lowered where max_pixels says so.
-        max_frames: frames sampled from one clip.
-        fps: frames a second to sample, capped by max_frames; None spreads max_frames evenly.
-    """
-
-    max_pixels: int | None = None
-    page_dpi: int = 144
-    max_frames: int = 8
-    fps: float | None = None
 
 
 @runtime_checkable

@@ -17,11 +17,16 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from mmembed.errors import InputError
+from mmembed.inputs.sniff import HEAD_BYTES, sniff
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
 __all__ = [
+    "DOCUMENT_SUFFIXES",
+    "IMAGE_SUFFIXES",
+    "TEXT_SUFFIXES",
+    "VIDEO_SUFFIXES",
     "DocumentPart",
     "ImagePart",
     "Item",
@@ -100,10 +105,14 @@ Part: TypeAlias = TextPart | ImagePart | VideoPart | DocumentPart
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One input to embed: its parts in the order given, and the instruction that goes with it."""
+    """One input to embed: its parts in the order given, and the instruction that goes with it.
+
+    ``name`` is what error messages call it; without one, it goes by the sources of its media.
+    """
 
     parts: tuple[Part, ...]
     instruction: str | None = None
+    name: str | None = None
 
     @property
     def modalities(self) -> frozenset[Modality]:
@@ -112,6 +121,8 @@ class Item:
     @property
     def label(self) -> str:
         """What the user would recognise it by; media before text."""
+        if self.name is not None:
+            return self.name
         media = [part.label for part in self.parts if not isinstance(part, TextPart)]
         return " + ".join(media) if media else "<text>"
 
@@ -195,14 +206,15 @@ def _parse_media(value: Any) -> Part:
 
 
 def _parse_path(path: Path) -> Part:
-    suffix = _PAGE.sub("", path.name).rpartition(".")[2].lower()
-    suffix = f".{suffix}"
+    suffix = Path(_PAGE.sub("", path.name)).suffix.lower()
     if suffix in IMAGE_SUFFIXES:
         return ImagePart(path)
     if suffix in VIDEO_SUFFIXES:
         return VideoPart(path)
     if suffix in DOCUMENT_SUFFIXES:
         return _document(path)
+    if suffix in TEXT_SUFFIXES:
+        raise InputError(str(path), "is a text file", "give its text: path.read_text()")
     raise InputError(
         str(path),
         f"its suffix {path.suffix!r} says neither image, video nor document",
@@ -211,13 +223,11 @@ def _parse_path(path: Path) -> Part:
 
 
 def _parse_bytes(data: bytes) -> Part:
-    """Tell the medium from its first bytes; a container has no other name here."""
-    if data[:5] == b"%PDF-":
+    """Tell the medium from its first bytes, because nothing else says it here."""
+    medium = sniff(data[:HEAD_BYTES])
+    if medium == "document":
         return DocumentPart(data)
-    is_iso_video = data[4:8] == b"ftyp" and data[8:12] not in (b"avif", b"heic", b"heix", b"mif1")
-    is_matroska = data[:4] == b"\x1aE\xdf\xa3"
-    is_avi = data[:4] == b"RIFF" and data[8:12] == b"AVI "
-    return VideoPart(data) if is_iso_video or is_matroska or is_avi else ImagePart(data)
+    return VideoPart(data) if medium == "video" else ImagePart(data)
 
 
 def _document(source: MediaSource) -> DocumentPart:
