@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mmembed.gpte import onednn
+from mmembed.gpte.onednn import linear, matmul_nt, use_onednn
+
+
+@pytest.mark.parametrize("shape", [(5, 12), (2, 3, 12), (1, 12), (0, 12)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_linear_and_its_gradients_equal_torch(shape: tuple[int, ...], bias: bool) -> None:
+    torch.manual_seed(0)
+    values = [torch.randn(shape), torch.randn(7, 12), torch.randn(7) if bias else None]
+    ours, theirs = (
+        [None if v is None else v.clone().requires_grad_() for v in values] for _ in range(2)
+    )
+    out, expected = linear(*ours), F.linear(*theirs)
+    torch.testing.assert_close(out, expected)
+    weights = torch.randn_like(expected)
+    (out * weights).sum().backward()
+    (expected * weights).sum().backward()
+    for a, b in zip(ours, theirs, strict=True):
+        if a is not None and b is not None:
+            torch.testing.assert_close(a.grad, b.grad)
+
+
+def test_other_dtypes_take_the_ordinary_path() -> None:
+    a, b = torch.randn(3, 4, dtype=torch.float64), torch.randn(5, 4, dtype=torch.float64)
+    assert torch.equal(matmul_nt(a, b), F.linear(a, b))
+
+
+def test_swapping_leaves_state_and_results_alone() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 3))
+    swapped = use_onednn(copy.deepcopy(model))
+    assert model.state_dict().keys() == swapped.state_dict().keys()
+    x = torch.randn(6, 4)
+    torch.testing.assert_close(swapped(x), model(x))
+
+
+def test_without_support_it_is_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onednn, "onednn_helps", lambda: False)
+    a, b = torch.randn(3, 4), torch.randn(5, 4)
+    assert torch.equal(matmul_nt(a, b), F.linear(a, b))
+
+
+def test_second_derivatives_are_refused_rather_than_wrong() -> None:
+    if not onednn.onednn_helps():
+        pytest.skip("this machine takes the ordinary path")
+    x = torch.randn(3, 4, requires_grad=True)
+    out = linear(x, torch.randn(5, 4))
+    (grad,) = torch.autograd.grad(out.pow(2).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
