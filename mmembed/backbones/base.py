@@ -40,6 +40,10 @@ class Backbone(Protocol):
         """Regular expression of module names that LoRA adapts, tested against the real model."""
         ...
 
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, the special ones included, before any cut."""
+        ...
+
     def prepare(self, items: Sequence[DecodedItem]) -> list[Row]:
         """Preprocess on CPU, thread-safe. Text is cut to fit, media tokens never are.
 
