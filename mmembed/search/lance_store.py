@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from mmembed.search.filters import In, compile_filter, to_sql
+from mmembed.search.filter_parser import compile_filter
+from mmembed.search.filters import In, to_sql
 from mmembed.search.lock import WriterLock
 from mmembed.search.store import (
     FieldType,
@@ -283,7 +284,7 @@ class LanceStore:
 _OWN_COLUMNS = frozenset({"id", "vector", "text"})
 # ICU splits words in scripts without spaces too, and at underscores. Positions stay off: with them
 # compaction can fail, and then the table grows without bound.
-_FULL_TEXT = FTS(base_tokenizer="icu/split", with_position=False, remove_stop_words=False)
+_FULL_TEXT = FTS(base_tokenizer="icu/split", with_position=False)
 
 
 def _connect(folder: Path) -> Any:

@@ -12,7 +12,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from mmembed.search.filters import Filter, compile_filter, matches
+from mmembed.search.filter_parser import compile_filter
+from mmembed.search.filters import Filter, matches
 from mmembed.search.store import (
     FieldType,
     FilterLike,
