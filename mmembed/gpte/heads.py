@@ -93,6 +93,7 @@ def splade(
         ``(n, vocab)`` non-negative weights, float32.
     """
     highest: list[Tensor] = []  # one (vocab,) tensor a row
+    starts = set(states.offsets.tolist())
     ends = states.offsets[1:].tolist()
     row = 0
     for start in range(0, len(states.hidden), block_tokens):
@@ -103,7 +104,7 @@ def splade(
             at += cuts[-1]
             row += at == ends[row]
         peaks = list(_peaks(states.hidden[start:stop], cuts, lm_head))
-        if start and start not in ends:  # the block starts inside a row
+        if start not in starts:  # the block starts inside a row
             highest[-1] = torch.maximum(highest[-1], peaks.pop(0))
         highest += peaks
     # log1p and relu are monotone: applied once, after the maximum.

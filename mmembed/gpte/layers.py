@@ -1,4 +1,4 @@
-"""Layers between a backbone's hidden states and pooling: latent attention, several layers at once."""
+"""Between hidden states and pooling: latent attention, and several layers at once."""
 
 from __future__ import annotations
 
