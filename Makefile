@@ -1,0 +1,51 @@
+# Each target does all the set-up it needs on a fresh machine with Python 3.11+ and nothing else.
+PYTHON ?= python3
+VENV   ?= .venv
+FULL   ?= .venv-full
+BIN    := $(VENV)/bin
+DEMO   := demo-index
+
+.PHONY: demo test test-full lint types check clean
+
+# --- the main job: index the samples and this repository, then search them -------------------
+demo: $(VENV)/.light
+	$(BIN)/mmembed index data/samples --into $(DEMO)/media
+	$(BIN)/codeembed index . --into $(DEMO)/code
+	@echo; echo "== text -> image"
+	$(BIN)/mmembed search "an astronaut in a space suit" $(DEMO)/media -k 3 --filter 'modality == "image"'
+	@echo; echo "== open the page:  $(BIN)/mmembed serve $(DEMO)/media --code $(DEMO)/code"
+
+# --- the tests -------------------------------------------------------------------------------
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2
+
+# torchvision and open_clip pull a CUDA build of torch, so they live in an environment of their own.
+test-full: $(FULL)/.full
+	$(FULL)/bin/python -m pytest tests/full
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+check: lint types test
+
+$(VENV)/.light: pyproject.toml constraints/light.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints/light.txt -e '.[server]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints/light.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints/light.txt -e '.[dev]'
+	@touch $@ $(VENV)/.light
+
+$(FULL)/.full: pyproject.toml constraints/full.txt
+	test -x $(FULL)/bin/python || $(PYTHON) -m venv $(FULL)
+	$(FULL)/bin/pip install -q -c constraints/full.txt -e '.[open-clip,dev]'
+	@touch $@
+
+clean:
+	rm -rf $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,235 @@
+"""The ``mmembed`` command. Heavy imports wait inside the commands: ``--help`` must be instant."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+import mmembed
+from mmembed.commands.output import Output, run
+
+__all__ = ["app", "main"]
+
+app = App(
+    name="mmembed",
+    version=mmembed.__version__,
+    help="""Embed, index and search text, images, video and document pages with one model.
+
+    Results go to standard output (JSON lines with --json), messages to standard error.
+    Exit status: 0 success, 1 nothing found, 2 error, 130 interrupted.
+    """,
+    help_format="markdown",
+)
+
+Model = Annotated[str, Parameter(help="'mini', a folder, or a Hugging Face id.")]
+AsJson = Annotated[bool, Parameter(name="--json", negative="", help="JSON lines on standard output.")]
+Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative="", help="No messages and no progress.")]
+Mode = Literal["hybrid", "dense", "text"]
+
+
+@app.command
+def embed(
+    texts: list[str] | None = None,
+    /,
+    *,
+    file: Annotated[list[Path] | None, Parameter(name=["--file", "-f"])] = None,
+    model: Model = "mini",
+    role: Literal["query", "document"] = "document",
+    dim: int | None = None,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    quiet: Quiet = False,
+) -> int:
+    """Embed texts and media files.
+
+    For example:
+
+        mmembed embed "two dogs in the snow" --role query
+
+        mmembed embed --file photo.jpg --file paper.pdf --output vectors.npy
+
+        cat lines.txt | mmembed embed - > vectors.jsonl
+
+    Args:
+        texts: Texts to embed; "-" reads one text a line from standard input.
+        file: A photo, clip, PDF, text file or folder; give it again for more.
+        role: The side of the search that the vectors are for.
+        dim: Keep the first DIM dimensions, normalised again.
+        output: Write a float32 array (.npy) with the names beside it (.names.txt), instead of
+            JSON lines on standard output.
+    """
+    from mmembed.commands.embed import embed_inputs
+
+    return embed_inputs(texts or [], file or [], model, role, dim, output, Output(quiet=quiet))
+
+
+@app.command
+def index(
+    paths: list[Path],
+    /,
+    *,
+    into: Path | None = None,
+    model: Model = "mini",
+    json: AsJson = False,
+    quiet: Quiet = False,
+) -> int:
+    """Index folders of photos, clips, PDF pages and texts; again, and only changes are read.
+
+    For example:
+
+        mmembed index ~/Pictures
+
+        mmembed index ~/Pictures ~/Papers --into library
+
+    Args:
+        paths: Files or folders to index.
+        into: Where the index lives; by default ".mmembed" inside the first folder.
+    """
+    from mmembed.commands.search import index_paths
+
+    return index_paths(paths, into, model, Output(json=json, quiet=quiet))
+
+
+@app.command
+def search(
+    query: str | None = None,
+    path: Path = Path(),
+    /,
+    *,
+    image: Path | None = None,
+    k: Annotated[int, Parameter(name=["--k", "-k"])] = 10,
+    filter: str | None = None,
+    mode: Mode = "hybrid",
+    model: Model = "mini",
+    json: AsJson = False,
+    quiet: Quiet = False,
+) -> int:
+    """Search an index by text, by image, or by both at once.
+
+    For example:
+
+        mmembed search "red bicycle" ~/Pictures -k 5
+
+        mmembed search ~/Pictures --image photo.jpg
+
+        mmembed search "mean temperature by month" library --filter 'modality == "document"'
+
+    Args:
+        query: What to look for; leave it out with --image.
+        path: An index, or the folder that was indexed.
+        image: An image to search by.
+        k: How many hits at most.
+        filter: Condition on a hit's fields, applied before the best k are taken.
+        mode: How text queries are matched: by vector, by words, or both.
+    """
+    from mmembed.commands.search import search_index
+
+    if image is not None and query is not None and path == Path() and Path(query).is_dir():
+        query, path = None, Path(query)  # `mmembed search FOLDER --image FILE`
+    output = Output(json=json, quiet=quiet)
+    return search_index(query, path, image, k, filter, mode, model, output)
+
+
+@app.command
+def info(target: str = "mini", /, *, json: AsJson = False) -> int:
+    """Describe a model, or an index and what it holds.
+
+    For example:
+
+        mmembed info mini
+
+        mmembed info ~/Pictures
+    """
+    from mmembed.commands.info import describe
+
+    return describe(target, Output(json=json))
+
+
+@app.command
+def doctor(*, json: AsJson = False) -> int:
+    """Check this installation: versions, decoders, optional parts, and one real embedding."""
+    from mmembed.commands.info import examine
+
+    return examine(Output(json=json))
+
+
+@app.command
+def serve(
+    path: Path,
+    /,
+    *,
+    code: Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    model: Model = "mini",
+    allow_remote: bool = False,
+) -> int:
+    """Open a search page on an index.
+
+    For example:
+
+        mmembed serve ~/Pictures
+
+        mmembed serve library --code ~/project --port 9000
+
+    Args:
+        path: An index, or the folder that was indexed.
+        code: A folder indexed by codeembed, searched on the same page.
+        allow_remote: Let HOST be an address that other machines reach.
+    """
+    from mmembed.server.app import run as run_server
+
+    run_server(path, code, host=host, port=port, model=model, allow_remote=allow_remote)
+    return 0
+
+
+@app.command(name="eval")
+def evaluate(
+    benchmark: Literal["figures"],
+    /,
+    *,
+    model: Model = "mini",
+    data: Path | None = None,
+    json: AsJson = False,
+) -> int:
+    """Measure a model on a local benchmark.
+
+    For example:
+
+        mmembed eval figures --data ../shared/data
+
+    Args:
+        benchmark: figures: text to image and back over held-out textbook figures.
+        data: The folder that holds the measuring data.
+    """
+    from mmembed.commands.evaluate import run_benchmark
+
+    return run_benchmark(benchmark, model, data, Output(json=json))
+
+
+@app.command
+def train(config: Path, overrides: list[str] | None = None, /) -> int:
+    """Train from one YAML file; exactly resumable.
+
+    For example:
+
+        mmembed train configs/recipes/text/e5.yaml stages.0.schedule.steps=1000
+
+    Args:
+        config: The recipe.
+        overrides: key.sub=value pairs that replace settings of the recipe.
+    """
+    from mmembed.commands.train import train_recipe
+
+    return train_recipe(config, overrides or [])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command and exit with its status."""
+    sys.exit(run(app, arguments))
+
+
+if __name__ == "__main__":
+    main()

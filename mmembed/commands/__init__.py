@@ -1,0 +1,1 @@
+"""What the commands do, one file a topic; ``mmembed.cli`` only declares them."""

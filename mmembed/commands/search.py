@@ -1,0 +1,94 @@
+"""``mmembed index`` and ``mmembed search``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from mmembed.commands.output import EXIT_NOTHING, EXIT_OK, Output
+from mmembed.embedder import Embedder
+from mmembed.errors import ConfigError
+from mmembed.inputs.items import ItemLike
+from mmembed.search.index import Hit, Index
+
+__all__ = ["index_paths", "search_index"]
+
+
+def index_paths(paths: list[Path], into: Path | None, model_name: str, output: Output) -> int:
+    """Bring an index up to date with files and folders."""
+    for path in paths:
+        if not path.expanduser().exists():
+            raise ConfigError(f"{path}: no such file or folder")
+    where = into or _home_of(paths[0].expanduser())
+    with Index.open(where, Embedder.from_pretrained(model_name)) as index:
+        report = index.add([path.expanduser() for path in paths], progress=output.show_progress)
+        output.skipped(report.skipped)
+        record = {
+            "index": str(where),
+            "added": report.added,
+            "updated": report.updated,
+            "unchanged": report.unchanged,
+            "deleted": report.deleted,
+            "skipped": [{"source": e.source, "reason": e.reason} for e in report.skipped],
+            "total": len(index),
+        }
+    text = (
+        f"{where}: {report.added} added, {report.updated} updated, {report.unchanged} unchanged, "
+        f"{report.deleted} deleted, {len(report.skipped)} skipped; {record['total']} in all"
+    )
+    output.result(record, text)
+    return EXIT_OK
+
+
+def _home_of(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
+
+
+def search_index(
+    query: str | None,
+    path: Path,
+    image: Path | None,
+    k: int,
+    condition: str | None,
+    mode: Literal["hybrid", "dense", "text"],
+    model_name: str,
+    output: Output,
+) -> int:
+    """Print the best hits, best first."""
+    if query is None and image is None:
+        raise ConfigError("nothing to search for: give a QUERY, or --image FILE")
+    question = _question(query, image)
+    with Index.open(path.expanduser(), Embedder.from_pretrained(model_name), create=False) as index:
+        hits = index.search(question, k, filter=condition, mode=mode)
+    for hit in hits:
+        output.result(_record(hit), _line(hit))
+    if not hits:
+        output.say("nothing found")
+    return EXIT_OK if hits else EXIT_NOTHING
+
+
+def _question(query: str | None, image: Path | None) -> ItemLike:
+    if image is None:
+        assert query is not None
+        return query
+    return {"image": image} if query is None else {"image": image, "text": query}
+
+
+def _record(hit: Hit) -> dict[str, Any]:
+    return {
+        "schema_version": 1,
+        "id": hit.id,
+        "score": round(hit.score, 6),
+        "scores": {name: round(score, 6) for name, score in hit.scores.items()},
+        "uri": hit.uri,
+        "modality": hit.modality,
+        "page": hit.page,
+        "text": hit.text,
+        "metadata": hit.metadata,
+    }
+
+
+def _line(hit: Hit) -> str:
+    text = " ".join((hit.text or "").split())
+    excerpt = f"  {text[:100]}" if text else ""
+    return f"{hit.score:6.3f}  {hit.modality:8}  {hit.uri}{excerpt}"
