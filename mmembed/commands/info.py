@@ -11,19 +11,10 @@ from mmembed.commands.output import EXIT_ERROR, EXIT_OK, Output
 
 __all__ = ["describe", "examine"]
 
-_REQUIRED = [
-    "torch",
-    "transformers",
-    "safetensors",
-    "peft",
-    "numpy",
-    "pillow",
-    "av",
-    "pypdfium2",
-    "lancedb",
-    "pyarrow",
-    "tree-sitter",
-]
+_REQUIRED = (
+    *("torch", "transformers", "safetensors", "peft", "numpy", "pillow", "av", "pypdfium2"),
+    *("lancedb", "pyarrow", "tree-sitter"),
+)
 _OPTIONAL = {
     "decord": "first video decoder (x86 Linux)",
     "open-clip-torch": "open_clip models: pip install 'mmembed[open-clip]'",
