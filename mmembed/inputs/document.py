@@ -6,6 +6,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -13,7 +14,7 @@ from mmembed.errors import InputError
 from mmembed.inputs.budget import MediaBudget
 from mmembed.inputs.decoded import Page
 from mmembed.inputs.items import DocumentPart, Item, MediaSource
-from mmembed.inputs.limits import check_size
+from mmembed.inputs.limits import check_size, fit_size
 from mmembed.inputs.source import content_name, local_path, read_head
 from mmembed.inputs.unicode import valid_text
 
@@ -24,6 +25,7 @@ __all__ = ["decode_page", "iter_pages", "page_count"]
 
 _POINTS_PER_INCH = 72
 _MAX_OPEN = 4
+_NO_ERROR = 0  # FPDF_ERR_SUCCESS
 _PASSWORD_ERROR = 4  # FPDF_ERR_PASSWORD
 _SECURITY_ERROR = 5  # FPDF_ERR_SECURITY: an encryption scheme that PDFium does not know.
 
@@ -142,14 +144,13 @@ def _open(source: Path | bytes, label: str) -> pypdfium2.PdfDocument:
             raise InputError(
                 label, "is encrypted", "save a copy of the PDF without a password"
             ) from error
+        if error.err_code == _NO_ERROR:  # PDFium finds nothing wrong, and nothing to show.
+            raise InputError(label, "the PDF has no pages") from error
         found = content_name(read_head(source, label))
         reason = "is damaged" if found == "a PDF" else f"is not a PDF, it is {found}"
         raise InputError(label, reason if found else "is not a PDF, or is damaged") from error
     except OSError as error:
         raise InputError(label, f"cannot be read: {error.strerror}") from error
-    if len(document) == 0:
-        document.close()
-        raise InputError(label, "the PDF has no pages")
     if document.get_formtype():
         document.init_forms()
     return document
@@ -159,11 +160,15 @@ def _render(document: pypdfium2.PdfDocument, part: DocumentPart, budget: MediaBu
     page = document[part.page - 1]
     try:
         width, height = page.get_size()
-        scale = budget.page_dpi / _POINTS_PER_INCH
-        # A page is vectors, so one too large is rendered coarser, and not refused.
-        limit = min(budget.max_pixels or budget.max_input_pixels, budget.max_input_pixels)
-        scale = min(scale, (limit / (width * height)) ** 0.5)
         check_size(part.label, round(width), round(height), limit=None)
+        # A page is vectors, so one that is too large is rendered coarser, and not refused.
+        limit = min(budget.max_pixels or budget.max_input_pixels, budget.max_input_pixels)
+        scale = budget.page_dpi / _POINTS_PER_INCH
+        full = (ceil(width * scale), ceil(height * scale))
+        size = fit_size(*full, limit)
+        if size != full:
+            # A hair less, because the size in pixels is rounded up.
+            scale = min(size[0] / width, size[1] / height) * (1 - 1e-9)
         bitmap: Any = page.render(scale=scale, rev_byteorder=True, prefer_bgrx=False)
         try:
             image = bitmap.to_pil().convert("RGB").copy()
