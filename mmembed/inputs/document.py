@@ -25,9 +25,12 @@ __all__ = ["decode_page", "iter_pages", "page_count"]
 
 _POINTS_PER_INCH = 72
 _MAX_OPEN = 4
-_NO_ERROR = 0  # FPDF_ERR_SUCCESS
+_FILE_ERROR = 2  # FPDF_ERR_FILE
 _PASSWORD_ERROR = 4  # FPDF_ERR_PASSWORD
 _SECURITY_ERROR = 5  # FPDF_ERR_SECURITY: an encryption scheme that PDFium does not know.
+
+# Control characters but tab and newline; U+0002 and U+FFFE stand for hyphens at line ends.
+_MARKS = dict.fromkeys((*range(9), *range(11, 32), 0xFFFE, 0xFFFF))
 
 _Key: TypeAlias = "bytes | tuple[str, int, int]"
 
@@ -136,16 +139,20 @@ def _key(source: Path | bytes) -> _Key:
 
 def _open(source: Path | bytes, label: str) -> pypdfium2.PdfDocument:
     import pypdfium2
+    import pypdfium2.raw
 
+    # A document without pages fails with the code of whatever failed before, so that is made to
+    # be a failure which a file that exists cannot have.
+    pypdfium2.raw.FPDF_LoadDocument(b"", None)
     try:
         document = pypdfium2.PdfDocument(source)
     except pypdfium2.PdfiumError as error:
+        if error.err_code == _FILE_ERROR:
+            raise InputError(label, "the PDF has no pages") from error
         if error.err_code in (_PASSWORD_ERROR, _SECURITY_ERROR):
             raise InputError(
                 label, "is encrypted", "save a copy of the PDF without a password"
             ) from error
-        if error.err_code == _NO_ERROR:  # PDFium finds nothing wrong, and nothing to show.
-            raise InputError(label, "the PDF has no pages") from error
         found = content_name(read_head(source, label))
         reason = "is damaged" if found == "a PDF" else f"is not a PDF, it is {found}"
         raise InputError(label, reason if found else "is not a PDF, or is damaged") from error
@@ -185,6 +192,5 @@ def _render(document: pypdfium2.PdfDocument, part: DocumentPart, budget: MediaBu
 
 
 def _clean(text: str) -> str:
-    """Undo what PDFium adds: CR LF line ends, and U+FFFE for a hyphen that parts a line."""
-    text = text.replace("\r\n", "\n").replace("\ufffe\n", "").replace("\ufffe", "")
-    return valid_text(text).strip()
+    """Undo what PDFium adds: CR LF line ends, and marks where a hyphen parted a line."""
+    return valid_text(text.translate(_MARKS)).strip()
