@@ -55,6 +55,9 @@ class Columns:
             (int64 content hashes), ``"label"`` (float similarity), ``"teacher"`` (``(n, 1 + k)``
             teacher scores), ``"modality"`` (int64 bitmask) and whatever an objective documents.
         guide: outputs of a frozen guide model for the same columns, by column name.
+        shared: tensors that belong to no row and are the same on every process: the objective's
+            own learned parameters by name, ``"queue"`` ``(q, d)`` and ``"queue_hash"`` ``(q,)``
+            (a momentum queue's keys), ``"step"`` (0-d, for schedules inside an objective).
     """
 
     query: Outputs
@@ -63,6 +66,7 @@ class Columns:
     negatives_per_query: int = 0
     meta: Mapping[str, Tensor] = field(default_factory=dict)
     guide: Mapping[str, Outputs] = field(default_factory=dict)
+    shared: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
