@@ -66,8 +66,10 @@ def _paragraphs(path: Path) -> Iterator[str]:
             if line.strip():
                 lines.append(line)
                 size += len(line)
+            # A Markdown heading belongs to what follows it.
+            is_end = not line.strip() and lines and not lines[-1].startswith("#")
             # A paragraph without end is handed on in parts, so that memory stays bounded.
-            if lines and (not line.strip() or size > _CHUNK):
+            if is_end or size > _CHUNK:
                 yield "".join(lines).strip()
                 lines, size = [], 0
     if lines:
