@@ -32,7 +32,7 @@ class EmbeddingModel(Protocol):
     @property
     def dim(self) -> int: ...
 
-    def encode_stream(self, items: Iterable[ItemLike], *, role: Role) -> Iterator[Encoded]:
+    def encode_stream(self, items: Iterable[ItemLike], /, *, role: Role) -> Iterator[Encoded]:
         """Encode items in order, reading a bounded number of them ahead.
 
         Every item gives exactly one result, in the order of the input; a bad item gives its error

@@ -190,6 +190,8 @@ class VectorStore(Protocol):
 
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+# Every field is a column of every record: far more of them means that names are used as values.
+_MAX_FIELDS = 256
 _RESERVED = frozenset({"id", "text", "vector"})
 _PYTHON_TYPES: dict[type, FieldType] = {bool: "bool", int: "int", float: "float", str: "str"}
 
@@ -220,8 +222,14 @@ def check_fields(new: Mapping[str, FieldType], known: Mapping[str, FieldType]) -
     """Refuse field names and types that a store cannot add to the ``known`` ones.
 
     Raises:
-        InputError: a name is no identifier, is reserved, or has another type.
+        InputError: a name is no identifier, is reserved, or has another type; or they are too many.
     """
+    if len({**known, **new}) > _MAX_FIELDS:
+        raise InputError(
+            f"field {next(iter(new))!r}",
+            f"would be one more than the {_MAX_FIELDS} fields a store can have",
+            "put what varies into values, not into names",
+        )
     folded = {name.lower(): name for name in known}
     for name, kind in new.items():
         source = f"field {name!r}"

@@ -1,0 +1,8 @@
+"""Make ``hash_model`` importable: the worker processes of these tests use it too."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
