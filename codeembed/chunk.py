@@ -1,0 +1,326 @@
+"""Cut a file into chunks that lose nothing and fit the model.
+
+Every byte that is not white space lies in exactly one chunk, and no chunk holds more tokens than the
+limit, as counted by the model's own tokenizer. Code is cut along its syntax tree, Markdown at its
+headings, everything else at blank rows and indentation.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from codeembed.cut import Sizes, Unit, heading_units, pack, row_units, segments, tree_units
+from codeembed.languages import detect, language
+from codeembed.outline import Definition, Outline, code_outline, markdown_outline
+from codeembed.parse import DEFAULT_TIME_LIMIT, ParseTimeoutError, parse
+from codeembed.source import Source
+from mmembed.errors import ConfigError
+
+__all__ = ["Chunk", "ChunkedFile", "Chunker", "CountTokens", "Method"]
+
+CountTokens = Callable[[list[str]], list[int]]
+"""Tokens that the model sees for each text, special tokens included."""
+
+_MIN_ROOM = 8
+_MAX_NAMES = 4
+_CACHED_ROWS = 100_000
+
+
+class Method(StrEnum):
+    """How a file was cut."""
+
+    TREE = "tree"
+    HEADINGS = "headings"
+    LINES = "lines"
+    LINES_AFTER_TIMEOUT = "lines-after-timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a file.
+
+    Attributes:
+        text: The piece, with the indentation of its first line.
+        start_byte: Offset of the first byte in the file without its byte-order mark.
+        end_byte: Offset after the last byte.
+        start_line: First line, 1-based.
+        end_line: Last line, inclusive.
+        symbol: What the chunk defines first, else what it is inside of; may be empty.
+        kind: Kind of ``symbol``; ``block`` for code outside of definitions, ``text`` for other text.
+        breadcrumb: ``pkg/file.py > class Foo > def bar``.
+        symbols: Every definition that begins here.
+        kinds: Their kinds, or ``(kind,)`` if none begins here.
+        tokens: Tokens of ``text``, special tokens included.
+    """
+
+    text: str
+    start_byte: int
+    end_byte: int
+    start_line: int
+    end_line: int
+    symbol: str
+    kind: str
+    breadcrumb: str
+    symbols: tuple[str, ...]
+    kinds: tuple[str, ...]
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkedFile:
+    """The chunks of one file in order.
+
+    Attributes:
+        chunks: See :class:`Chunk`.
+        language: As given or detected.
+        method: How the file was cut.
+        is_utf8: False if the texts hold replacement characters for invalid bytes.
+    """
+
+    chunks: list[Chunk]
+    language: str
+    method: Method
+    is_utf8: bool
+
+
+class Chunker:
+    """Cuts files into chunks of at most ``max_tokens`` tokens.
+
+    Args:
+        count_tokens: The model's own count, special tokens included.
+        max_tokens: The limit.
+        time_limit: Seconds for the parse of one file, after which it is cut by lines.
+
+    Raises:
+        ConfigError: the limit leaves no room for text.
+    """
+
+    def __init__(
+        self,
+        count_tokens: CountTokens,
+        max_tokens: int,
+        time_limit: float = DEFAULT_TIME_LIMIT,
+    ) -> None:
+        self._count = count_tokens
+        self._special = count_tokens([""])[0]
+        self._time_limit = time_limit
+        self._row_tokens: dict[bytes, int] = {}
+        self.max_tokens = max_tokens
+        if max_tokens - self._special < _MIN_ROOM:
+            raise ConfigError(
+                f"max_tokens={max_tokens} leaves no room for text: "
+                f"use {self._special + _MIN_ROOM} or more"
+            )
+
+    def chunk(self, data: bytes, path: str, language_name: str | None = None) -> ChunkedFile:
+        """Cut one file.
+
+        Args:
+            data: The file's bytes.
+            path: Shown in breadcrumbs; its suffix gives the language if none is named.
+            language_name: A name of :func:`codeembed.languages.known_names`.
+        """
+        source = Source(data)
+        name = language_name or detect(path, data[:4096])
+        sizes = Sizes(self._tokens_of_rows(source), self.max_tokens - self._special)
+        outline, units, method = self._structure(source, name, sizes)
+        spans = [
+            span
+            for segment in segments(units, outline, sizes)
+            for first, end in pack(segment, sizes)
+            for span in _trimmed_span(source, first, end)
+        ]
+        block = "block" if method is Method.TREE else "text"
+        label = _Labeller(source, outline, path, block)
+        chunks = [label.chunk(*piece) for piece in self._within_limit(source, spans)]
+        return ChunkedFile(chunks, name, method, source.is_utf8)
+
+    def _structure(
+        self, source: Source, name: str, sizes: Sizes
+    ) -> tuple[Outline, list[Unit], Method]:
+        method = Method.LINES
+        lang = language(name)
+        if lang is not None:
+            try:
+                tree = parse(source.data, lang, self._time_limit)
+            except ParseTimeoutError:
+                method = Method.LINES_AFTER_TIMEOUT
+            else:
+                outline = code_outline(tree, source, lang)
+                return outline, tree_units(tree, source, outline, sizes), Method.TREE
+        elif name == "markdown":
+            outline = markdown_outline(source)
+            return outline, heading_units(source, outline), Method.HEADINGS
+        return Outline(), row_units(source, 0, len(source.rows), 0), method
+
+    def _tokens_of_rows(self, source: Source) -> list[int]:
+        """Tokens of every row; rows such as ``else:`` are counted once a process."""
+        known = self._row_tokens
+        if len(known) > _CACHED_ROWS:
+            known.clear()
+        new = list({row for row in source.rows if row not in known})
+        counts = self._count([row.decode("utf-8", "replace") for row in new])
+        known.update((row, count - self._special) for row, count in zip(new, counts, strict=True))
+        return [known[row] for row in source.rows]
+
+    def _within_limit(
+        self, source: Source, spans: list[tuple[int, int]]
+    ) -> Iterator[tuple[int, int, int]]:
+        """``(start, end, tokens)`` of pieces that truly fit.
+
+        A sum over rows is only an estimate of the tokens of the whole, and one row can be too long:
+        such pieces are halved between rows, then cut inside a row.
+        """
+        counts = self._count([source.text(*span) for span in spans])
+        stack = [(*span, count) for span, count in zip(spans, counts, strict=True)][::-1]
+        while stack:
+            start, end, tokens = stack.pop()
+            if tokens <= self.max_tokens:
+                yield start, end, tokens
+                continue
+            first, last = source.row_of(start), source.row_of(end - 1)
+            if first == last:
+                yield from self._within_row(source, start, end)
+                continue
+            middle = (first + last + 1) // 2
+            halves = [
+                *_trimmed_span(source, first, middle),
+                *_trimmed_span(source, middle, last + 1),
+            ]
+            counts = self._count([source.text(*half) for half in halves])
+            parts = [(*half, count) for half, count in zip(halves, counts, strict=True)]
+            stack.extend(parts[::-1])
+
+    def _within_row(self, source: Source, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """Cut one row into the longest pieces that fit, between words where there are any."""
+        # Lone surrogates stand for invalid bytes: one character a byte, so that none is lost.
+        rest = source.data[start:end].decode("utf-8", "surrogateescape")
+        guess = 4 * self.max_tokens
+        while rest:
+            length, tokens = self._longest_fit(rest, guess)
+            if length < len(rest) and (word_end := _last_break(rest, length)) != length:
+                length = word_end
+                tokens = self._count([_visible(rest[:length])])[0]
+            piece = rest[:length]
+            size = len(_bytes(piece))
+            body = _bytes(piece).strip()
+            if body:
+                lead = size - len(_bytes(piece).lstrip())
+                if len(body) != size:
+                    tokens = self._count([body.decode("utf-8", "replace")])[0]
+                yield start + lead, start + lead + len(body), tokens
+            start += size
+            rest = rest[length:]
+            guess = max(length, 16)
+
+    def _longest_fit(self, text: str, guess: int) -> tuple[int, int]:
+        """Length and tokens of a prefix that fits and is about as long as possible, at least 1."""
+        fits, tokens = 0, 0
+        length = min(guess, len(text))
+        too_long = len(text) + 1
+        while length > fits:
+            count = self._count([_visible(text[:length])])[0]
+            if count <= self.max_tokens:
+                fits, tokens = length, count
+                if too_long <= len(text):
+                    length = (fits + too_long) // 2
+                else:
+                    length = min(2 * length, len(text))
+            else:
+                too_long = length
+                length = (fits + too_long) // 2
+            if too_long - fits <= max(1, fits // 16):
+                break
+        # One character is the least there is, whatever it costs.
+        return (fits, tokens) if fits else (1, self._count([_visible(text[:1])])[0])
+
+
+def _trimmed_span(source: Source, first: int, end: int) -> list[tuple[int, int]]:
+    first, end = source.trim(first, end)
+    return [source.span(first, end)] if first < end else []
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _visible(text: str) -> str:
+    return _bytes(text).decode("utf-8", "replace")
+
+
+def _last_break(text: str, length: int) -> int:
+    """A place to cut at or before ``length``: after white space, else after punctuation."""
+    window = range(length - 1, max(0, length * 3 // 4), -1)
+    for is_break in (str.isspace, _is_punctuation):
+        for position in window:
+            if is_break(text[position]):
+                return position + 1
+    return length
+
+
+def _is_punctuation(char: str) -> bool:
+    return char.isascii() and not char.isalnum() and char not in "_\\\"'"
+
+
+class _Labeller:
+    """Gives the chunks of one file, in order, their lines and names."""
+
+    def __init__(self, source: Source, outline: Outline, path: str, block_kind: str) -> None:
+        self._source = source
+        self._definitions = outline.definitions
+        self._firsts = [definition.first for definition in outline.definitions]
+        self._open: list[Definition] = []
+        self._next = 0
+        self._path = path
+        self._block_kind = block_kind
+
+    def chunk(self, start: int, end: int, tokens: int) -> Chunk:
+        first, last = self._source.row_of(start), self._source.row_of(end - 1)
+        begun_before = bisect_left(self._firsts, first)
+        stop = bisect_left(self._firsts, last + 1)
+        # The later pieces of a row that was cut define nothing.
+        at_row_start = not self._source.data[self._source.row_starts[first] : start].strip()
+        here = self._definitions[begun_before:stop] if at_row_start else ()
+        while self._next < begun_before:
+            self._open.append(self._definitions[self._next])
+            self._next += 1
+        self._open = [each for each in self._open if each.end > first]
+        around = [each for each in self._open if each.end > last]
+        outermost = _outermost(here)
+        named = outermost[0] if outermost else around[-1] if around else None
+        kind = named.kind if named else self._block_kind
+        return Chunk(
+            text=self._source.text(start, end),
+            start_byte=start,
+            end_byte=end,
+            start_line=first + 1,
+            end_line=last + 1,
+            symbol=named.name if named else "",
+            kind=kind,
+            breadcrumb=self._breadcrumb(around, outermost),
+            symbols=tuple(dict.fromkeys(each.name for each in here)),
+            kinds=tuple(dict.fromkeys(each.kind for each in here)) or (kind,),
+            tokens=tokens,
+        )
+
+    def _breadcrumb(self, around: Sequence[Definition], here: Sequence[Definition]) -> str:
+        names = [_title(each) for each in here[:_MAX_NAMES]]
+        if len(here) > _MAX_NAMES:
+            names.append("...")
+        parts = [self._path, *(_title(each) for each in around)]
+        return " > ".join([*parts, ", ".join(names)] if names else parts)
+
+
+def _title(definition: Definition) -> str:
+    return f"{definition.word} {definition.name}".rstrip()
+
+
+def _outermost(definitions: Sequence[Definition]) -> list[Definition]:
+    found: list[Definition] = []
+    for definition in definitions:
+        if not found or definition.first >= found[-1].end:
+            found.append(definition)
+    return found

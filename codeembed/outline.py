@@ -1,0 +1,146 @@
+"""What a file defines: its classes and functions, or its headings."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from codeembed.languages import CONTAINER_KINDS, Language
+from codeembed.parse import definition_query
+from codeembed.source import Source
+
+if TYPE_CHECKING:
+    import tree_sitter
+
+__all__ = ["Definition", "Outline", "code_outline", "markdown_outline"]
+
+_MAX_NAME = 120
+_NOT_KINDS = frozenset({"name", "owner", "comment", "attached"})
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A named piece of a file.
+
+    Attributes:
+        name: The symbol, or the text of a heading.
+        kind: ``class``, ``function``, ``method``, ``section``, ...
+        word: What a breadcrumb calls it, e.g. ``def``.
+        first: First row, with the comments and decorators directly above it.
+        end: Row after the last one.
+    """
+
+    name: str
+    kind: str
+    word: str
+    first: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """The definitions of a file by first row, outer before inner.
+
+    Attributes:
+        definitions: See :class:`Definition`.
+        attached: Rows of comments and decorators, which stay with the row below them.
+    """
+
+    definitions: tuple[Definition, ...] = ()
+    attached: frozenset[int] = frozenset()
+
+
+def code_outline(tree: tree_sitter.Tree, source: Source, language: Language) -> Outline:
+    """The outline of parsed source code; code inside ERROR nodes still gives what it defines."""
+    import tree_sitter
+
+    query = definition_query(language, language.entry_for(source.data))
+    matches = tree_sitter.QueryCursor(query).matches(tree.root_node)
+    attached: set[int] = set()
+    found: list[tuple[int, int, str, str]] = []
+    for _, captures in matches:
+        for capture, nodes in captures.items():
+            if capture in ("comment", "attached"):
+                for node in nodes:
+                    attached.update(_own_rows(node, source))
+            elif capture not in _NOT_KINDS:
+                node = nodes[0]
+                name = ".".join(
+                    _symbol(source, part)
+                    for role in ("owner", "name")
+                    for part in captures.get(role, ())[:1]
+                )
+                found.append((node.start_point[0], end_row(node), capture, name))
+    extended = [
+        (_with_attached(first, attached, source), end, kind, name)
+        for first, end, kind, name in found
+    ]
+    extended.sort(key=lambda item: (item[0], -item[1]))
+    return Outline(tuple(_name_methods(extended, language)), frozenset(attached))
+
+
+def end_row(node: tree_sitter.Node) -> int:
+    """The row after the node's last one; a node that ends with a line feed owns no further row."""
+    row, column = node.end_point
+    return row if column == 0 and row > node.start_point[0] else row + 1
+
+
+def _own_rows(node: tree_sitter.Node, source: Source) -> range:
+    """The node's rows if nothing but white space stands before it, else none."""
+    row, column = node.start_point
+    before = source.rows[row][:column] if row < len(source.rows) else b""
+    return range(row, end_row(node)) if not before.strip() else range(0)
+
+
+def _with_attached(first: int, attached: set[int], source: Source) -> int:
+    while first - 1 in attached and not source.is_blank[first - 1]:
+        first -= 1
+    return first
+
+
+def _symbol(source: Source, node: tree_sitter.Node) -> str:
+    text = source.text(node.start_byte, node.end_byte)
+    return " ".join(text.split()).strip("\"'`")[:_MAX_NAME]
+
+
+def _name_methods(found: list[tuple[int, int, str, str]], language: Language) -> list[Definition]:
+    definitions: list[Definition] = []
+    open_: list[Definition] = []
+    for first, end, kind, name in found:
+        # A definition that ends on the row where the next begins does not enclose it.
+        while open_ and not (open_[-1].first <= first and end <= open_[-1].end):
+            open_.pop()
+        if kind == "function" and open_ and open_[-1].kind in CONTAINER_KINDS:
+            kind = "method"
+        definition = Definition(name, kind, language.word(kind), first, end)
+        definitions.append(definition)
+        open_.append(definition)
+    return definitions
+
+
+_HEADING = re.compile(rb" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*\r?\n?$")
+_FENCE = re.compile(rb" {0,3}(`{3,}|~{3,})")
+
+
+def markdown_outline(source: Source) -> Outline:
+    """The sections of a Markdown file: each runs to the next heading of its level or above."""
+    headings: list[tuple[int, int, str]] = []
+    fence = b""
+    for row, line in enumerate(source.rows):
+        if match := _FENCE.match(line):
+            mark = match[1]
+            if not fence:
+                fence = mark
+            elif mark[:1] == fence[:1] and len(mark) >= len(fence):
+                fence = b""
+        elif not fence and (match := _HEADING.match(line)):
+            title = (match[2] or b"").decode("utf-8", "replace").strip()
+            headings.append((row, len(match[1]), title[:_MAX_NAME]))
+    definitions = []
+    for index, (row, level, title) in enumerate(headings):
+        # Each heading is passed over once for every level that is open above it: six at most.
+        later = (headings[at] for at in range(index + 1, len(headings)))
+        end = next((start for start, below, _ in later if below <= level), len(source.rows))
+        definitions.append(Definition(title, "section", "#" * level, row, end))
+    return Outline(tuple(definitions))

@@ -1,0 +1,9 @@
+(function_declaration name: (_) @name) @function
+(method_declaration name: (_) @name) @method
+(type_spec name: (_) @name type: (struct_type)) @struct
+(type_spec name: (_) @name type: (interface_type)) @interface
+(type_spec name: (_) @name type: [
+  (type_identifier) (qualified_type) (pointer_type) (array_type) (slice_type) (map_type)
+  (channel_type) (function_type) (generic_type)]) @type
+(type_alias name: (_) @name) @type
+(comment) @comment

@@ -1,0 +1,4 @@
+(module name: (_) @name) @module
+(class name: (_) @name) @class
+[(method name: (_) @name) (singleton_method name: (_) @name)] @function
+(comment) @comment
