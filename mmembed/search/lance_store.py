@@ -47,8 +47,11 @@ _TABLE = "items"
 _VECTOR_INDEX = "vector_idx"
 # Below this many rows an exact scan takes milliseconds and an approximate index gains nothing.
 _MIN_INDEXED_ROWS = 100_000
-# Candidates re-scored with the full vectors, as a multiple of k.
+# Candidates re-scored with the full vectors, as a multiple of k. What passes a filter is often far
+# from the query and close together, where one bit a dimension ranks badly: of 200,000 clustered
+# vectors with 1 % passing, a factor of 10 found 83 % of the true ten best, and 50 found 99 %.
 _REFINE = 10
+_REFINE_FILTERED = 50
 # Longer than any reader holds on to one version of the table.
 _KEEP_VERSIONS = timedelta(hours=1)
 _IDS_PER_QUERY = 1000
@@ -187,7 +190,8 @@ class LanceStore:
         search = self._table.search(query, vector_column_name="vector").distance_type("cosine")
         rows = self._approximate_rows()
         if rows:
-            search = search.nprobes(_probes(rows)).refine_factor(_REFINE)
+            refine = _REFINE if where is None else _REFINE_FILTERED
+            search = search.nprobes(_probes(rows)).refine_factor(refine)
         # The score column is asked for by name: otherwise each query logs a deprecation warning.
         search = search.where(predicate, prefilter=True).select([*self._columns(), "_distance"])
         found = search.limit(k).to_arrow().to_pylist()
