@@ -29,10 +29,17 @@ _INDEXED = ("mov", "matroska")
 
 @dataclass(frozen=True, slots=True)
 class ClipHeader:
-    """What a container says before any frame is decoded; ``width`` and ``height`` as stored."""
+    """What a container says before any frame is decoded.
+
+    Attributes:
+        width, height: as stored, before any rotation.
+        frames: how many it declares, 0 where it does not; damaged headers declare anything.
+        indexed: its packets carry exact presentation times.
+    """
 
     width: int
     height: int
+    frames: int
     indexed: bool
 
 
@@ -45,7 +52,7 @@ def read_header(source: Path | bytes, label: str) -> ClipHeader:
     container, stream = _open(source, label)
     with container:
         codec = stream.codec_context
-        return ClipHeader(codec.width, codec.height, _is_indexed(container))
+        return ClipHeader(codec.width, codec.height, stream.frames, _is_indexed(container))
 
 
 class PyAVClip:
@@ -163,6 +170,9 @@ def _open(source: Path | bytes, label: str) -> tuple[InputContainer, VideoStream
         container.close()
         raise InputError(label, f"holds no video stream, only {', '.join(kinds) or 'no streams'}")
     stream = videos[0]
+    if stream.codec_context is None:  # Typed as never None, but it is where no decoder exists.
+        container.close()
+        raise InputError(label, "its video codec is unknown, or its header is damaged")
     stream.codec_context.thread_count = 1  # Clips are decoded in parallel already.
     return container, stream
 

@@ -49,16 +49,15 @@ def decode_video(part: VideoPart, budget: MediaBudget) -> Frames:
     fps = part.fps if part.fps is not None else budget.fps
     max_frames = part.max_frames if part.max_frames is not None else budget.max_frames
     _check_sampling(part.label, fps, max_frames)
-    openers = _openers(part, budget, fps)
-    for is_last, opener in zip([False] * (len(openers) - 1) + [True], openers, strict=True):
+    *first, last = _openers(part, budget, fps)
+    for opener in first:
         try:
             with closing(opener()) as clip:
                 return _sample(clip, fps, max_frames, part.label, budget)
-        except Exception as error:
-            if is_last:
-                raise
+        except Exception as error:  # Decoders raise many types; the last one has the last word.
             _log.debug("%s: trying the next decoder after: %s", part.label, error)
-    raise AssertionError("unreachable: there is always an opener")
+    with closing(last()) as clip:
+        return _sample(clip, fps, max_frames, part.label, budget)
 
 
 def sample_indices(
@@ -114,8 +113,10 @@ def _openers(part: VideoPart, budget: MediaBudget, fps: float | None) -> Sequenc
     clip = source if isinstance(source, bytes) else local_path(source)
     header = read_header(clip, label)
     check_size(label, header.width, header.height, limit=budget.max_input_pixels)
-    # Where packets carry no exact times, decord returns wrong frames without an error.
-    decord = [partial(DecordClip, clip)] if header.indexed else []
+    # Without exact times in the packets decord returns wrong frames without an error, and it ends
+    # the whole process where it cannot allocate an entry for each frame that a header declares.
+    is_safe = header.indexed and header.frames <= size
+    decord = [partial(DecordClip, clip)] if is_safe else []
     return [*decord, partial(PyAVClip, clip, label)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +17,7 @@ from mmembed.errors import InputError
 from mmembed.inputs import video
 from mmembed.inputs.budget import MediaBudget
 from mmembed.inputs.clip_decord import DecordClip
+from mmembed.inputs.clip_pyav import read_header
 from mmembed.inputs.clips import UnreliableClipError
 from mmembed.inputs.items import VideoPart
 from mmembed.inputs.video import decode_video, sample_indices
@@ -70,6 +72,35 @@ def test_frames_are_the_ones_asked_for(
     assert frames.fps == pytest.approx(25, rel=1e-3)
     assert frames.pixels.shape == (8, 96, 160, 3)
     assert frames.pixels.dtype == np.uint8
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv"])
+def test_decord_itself_reads_indexed_containers(
+    make_clip: MakeClip, frame_numbers: Numbers, name: str
+) -> None:
+    """The tests above would pass if decord always failed, as PyAV would answer."""
+    pytest.importorskip("decord")
+    clip = DecordClip(make_clip(name))
+    assert len(clip.seconds) == 100
+    assert frame_numbers(clip.frames([3, 57, 58, 99])) == [3, 57, 58, 99]
+    clip.close()
+
+
+def test_decord_is_kept_from_headers_that_end_the_process(
+    make_clip: MakeClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It allocates for every frame declared, and terminates the process where it cannot."""
+
+    path = make_clip("a.mp4", frames=10)
+    data = bytearray(path.read_bytes())
+    run_lengths = data.index(b"stts") + 8
+    data[run_lengths : run_lengths + 8] = struct.pack(">II", 1, 0x7FFFFFFF)
+    path.write_bytes(data)
+    assert read_header(path, "a.mp4").frames > 10**9
+    given: list[object] = []
+    monkeypatch.setattr(video, "DecordClip", given.append)
+    assert decode_video(VideoPart(path), BUDGET).total == 10
+    assert given == []
 
 
 def test_every_frame_of_a_clip(make_clip: MakeClip, frame_numbers: Numbers, decoder: str) -> None:
@@ -303,6 +334,19 @@ def test_truncated_after_its_index(make_clip: MakeClip, decoder: str, tmp_path: 
                 new.mux(packet)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     assert "truncated or damaged" in _error(VideoPart(path))
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+def test_damage_anywhere_is_an_input_error(make_clip: MakeClip, decoder: str, name: str) -> None:
+    random = np.random.default_rng(0)
+    good = np.frombuffer(make_clip(name, frames=20).read_bytes(), np.uint8)
+    for _ in range(40):
+        bad = good.copy()
+        bad[random.integers(0, min(len(bad), 1500), 6)] = random.integers(0, 256, 6)
+        try:
+            assert decode_video(VideoPart(bad.tobytes()), BUDGET).pixels.ndim == 4
+        except InputError:
+            continue
 
 
 def test_missing_empty_folder(tmp_path: Path) -> None:
