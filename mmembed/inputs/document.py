@@ -57,6 +57,7 @@ class _OpenDocuments:
 
 
 _open_documents = _OpenDocuments()
+_inherited: list[_OpenDocuments] = []
 
 
 def _after_fork() -> None:
@@ -66,7 +67,6 @@ def _after_fork() -> None:
     _open_documents = _OpenDocuments()
 
 
-_inherited: list[_OpenDocuments] = []
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
