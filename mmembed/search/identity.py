@@ -15,7 +15,7 @@ from mmembed.inputs.source import local_path
 from mmembed.search.layout import Location, is_url
 from mmembed.search.store import Value
 
-__all__ = ["Identity", "file_fields", "identify", "main_modality", "text_of"]
+__all__ = ["Identity", "file_fields", "identify", "main_modality", "text_of", "utf8"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def _hash(item: Item) -> str:
     for part in item.parts:
         settings: tuple[object, ...] = (type(part).__name__,)
         if isinstance(part, TextPart):
-            content = _utf8(part.text)
+            content = utf8(part.text)
         else:
             content = _content(part.source)
             if isinstance(part, VideoPart):
@@ -140,7 +140,12 @@ def _hash(item: Item) -> str:
     return digest.hexdigest()
 
 
-def _utf8(text: str) -> bytes:
+def utf8(text: str) -> bytes:
+    """The bytes of a text.
+
+    Raises:
+        InputError: it has lone surrogates, which neither tokenizers nor stores can take.
+    """
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -151,7 +156,7 @@ def _content(source: MediaSource) -> bytes:
     if isinstance(source, bytes):
         return source
     if isinstance(source, str) and is_url(source):
-        return _utf8(source)
+        return utf8(source)
     if isinstance(source, str | Path):
         return _source_file(Path(source)).content_hash.encode()
     array = np.asarray(source)

@@ -14,7 +14,7 @@ from mmembed.inputs.items import Item, ItemLike, parse_item
 from mmembed.search.file_sync import FileMetadata, FileSync
 from mmembed.search.filter_parser import parse_filter
 from mmembed.search.filters import And, Compare, Filter, FilterLike, In, Not
-from mmembed.search.identity import text_of
+from mmembed.search.identity import text_of, utf8
 from mmembed.search.item_plan import ItemMetadata, check_lengths, plan_items
 from mmembed.search.lance_store import LanceStore
 from mmembed.search.layout import (
@@ -249,6 +249,7 @@ class Index:
             raise InputError("mode", f"unknown mode {mode!r}", "use 'hybrid', 'dense' or 'text'")
         item = parse_item(query)
         words = text_of(item)
+        utf8(words)
         if mode == "text" and not words:
             raise InputError(item.label, "has no text to search for", "use mode='dense'")
         store = self._store

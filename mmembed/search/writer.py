@@ -107,6 +107,7 @@ class RowWriter:
             for each in in_flight:
                 assert isinstance(each, InputError)  # every item has had its result
                 self.skip(each)
+            self.step()
         finally:
             self.flush()
 

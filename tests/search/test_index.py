@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -303,6 +304,30 @@ def test_a_second_writer_is_told_who_the_first_is(tmp_path: Path) -> None:
 
     first.add(while_first_writes())
     assert second.add(["three"]).added == 1
+
+
+def test_words_found_while_decoding_are_searched(tmp_path: Path) -> None:
+    class PageReader(HashModel):
+        def encode_stream(self, items, /, *, role):  # type: ignore[no-untyped-def]
+            for encoded in super().encode_stream(items, role=role):
+                yield replace(encoded, text=f"layer {encoded.position}")
+
+    index = Index.open(tmp_path / "i", PageReader())
+    index.add([b"page one", {"image": b"page two", "text": "caption"}])
+    hits = index.search("layer", 5, mode="text")
+    assert {hit.text for hit in hits} == {"layer 0", "caption\nlayer 1"}
+    assert index.search("caption", 1, mode="text")[0].text == "caption\nlayer 1"
+
+
+def test_long_texts_are_kept_in_part(index: Index) -> None:
+    index.add(["word " * 10_000])
+    assert len(index.search("word", 1)[0].text) == 8192
+
+
+def test_a_query_that_is_not_unicode_is_refused(index: Index) -> None:
+    index.add(TEXTS)
+    with pytest.raises(InputError, match="Unicode"):
+        index.search("\udcff")
 
 
 def test_progress_hears_of_every_item(index: Index) -> None:
