@@ -146,7 +146,9 @@ class LexicalHead(nn.Module):
     def forward(self, states: TokenStates) -> Tensor:
         """``(n, vocab)`` non-negative float32 weights."""
         ids = _ids_of(states)
-        weights = torch.relu(self.linear(states.hidden)).squeeze(1).float()
+        weights = (
+            torch.relu(self.linear(states.hidden.to(self.linear.weight.dtype))).squeeze(1).float()
+        )
         weights = weights.masked_fill(torch.isin(ids, self.skip), 0.0)
         cells = row_ids(states.offsets) * self.vocab + ids
         flat = weights.new_zeros(len(states) * self.vocab)
@@ -183,7 +185,9 @@ class MultiVectorHead(nn.Module):
             keep &= ~states.spans[exclude]
         if self.skip.numel():
             keep &= ~torch.isin(_ids_of(states), self.skip)
-        vectors = F.normalize(self.linear(hidden[keep]).float(), dim=-1)
+        vectors = F.normalize(
+            self.linear(hidden[keep].to(self.linear.weight.dtype)).float(), dim=-1
+        )
         before = F.pad(keep.cumsum(0), (1, 0))
         lengths = before[states.offsets].diff()
         padded = pad_sequence(list(vectors.split(lengths.tolist())), batch_first=True)

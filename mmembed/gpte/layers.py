@@ -46,6 +46,7 @@ class LatentAttention(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """``(tokens, width)`` to ``(tokens, width)``."""
+        hidden = hidden.to(self.latents.dtype)
         query = self._split(self.query(self.token_norm(hidden)))
         key, value = self.key_value(self.latent_norm(self.latents)).chunk(2, dim=-1)
         seen = F.scaled_dot_product_attention(query, self._split(key), self._split(value))
@@ -74,9 +75,9 @@ class LayerMean(nn.Module):
         self.layers = tuple(layers)
 
     def forward(self, hidden: Sequence[Tensor]) -> Tensor:
-        """One ``(tokens, d)`` tensor a layer to ``(tokens, d)`` in float32 or wider."""
+        """One ``(tokens, d)`` tensor a layer to ``(tokens, d)``, summed in float32 or wider."""
         wide = torch.promote_types(hidden[0].dtype, torch.float32)
-        return _pick(hidden, self.layers).to(wide).mean(dim=0)
+        return _pick(hidden, self.layers).to(wide).mean(dim=0).to(hidden[0].dtype)
 
 
 class LayerWeights(nn.Module):
@@ -94,10 +95,11 @@ class LayerWeights(nn.Module):
         self.logits = nn.Parameter(torch.zeros(len(self.layers)))
 
     def forward(self, hidden: Sequence[Tensor]) -> Tensor:
-        """One ``(tokens, d)`` tensor a layer to ``(tokens, d)`` in float32 or wider."""
+        """One ``(tokens, d)`` tensor a layer to ``(tokens, d)``, summed in float32 or wider."""
         wide = torch.promote_types(hidden[0].dtype, torch.float32)
         weights = self.logits.softmax(dim=0).to(wide)
-        return torch.einsum("l,ltd->td", weights, _pick(hidden, self.layers).to(wide))
+        mixed = torch.einsum("l,ltd->td", weights, _pick(hidden, self.layers).to(wide))
+        return mixed.to(hidden[0].dtype)
 
 
 def _pick(hidden: Sequence[Tensor], layers: Sequence[int]) -> Tensor:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Layout", "Packing", "packed_forward", "packing_of"]
+__all__ = ["Layout", "Packing", "packed_forward", "packed_output", "packing_of"]
 
 _NAME = "mmembed_packed"
 
@@ -126,17 +126,25 @@ def _band(length: int, window: int, causal: bool, device: torch.device) -> Tenso
     return near & (distance >= 0) if causal else near
 
 
-def _use_packed_attention(model: PreTrainedModel) -> None:
-    """Route the model's attention through ``_attention``, which is plain SDPA without a layout."""
+def _use_packed_attention(model: PreTrainedModel) -> list[tuple[Any, str]]:
+    """Route the model's attention through ``_attention``, which is plain SDPA without a layout.
+
+    Returns:
+        The configs that changed, each with the attention it named before.
+    """
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
     AttentionInterface.register(_NAME, _attention)
     AttentionMaskInterface.register(_NAME, sdpa_mask)
+    changed: list[tuple[Any, str]] = []
     for module in model.modules():
         config: Any = getattr(module, "config", None)
-        if getattr(config, "_attn_implementation", None) in ("sdpa", "eager"):
+        before = getattr(config, "_attn_implementation", None)
+        if before in ("sdpa", "eager"):
+            changed.append((config, before))
             config._attn_implementation = _NAME
+    return changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,10 +174,27 @@ def packed_forward(
     Returns:
         ``(tokens, d)`` hidden states after the model's final norm.
     """
+    output = packed_output(
+        model, layout, packing, input_ids=input_ids, inputs_embeds=inputs_embeds, **kwargs
+    )
+    hidden: Tensor = output.last_hidden_state
+    return hidden.squeeze(0)
+
+
+def packed_output(
+    model: PreTrainedModel,
+    layout: Layout,
+    packing: Packing,
+    *,
+    input_ids: Tensor | None = None,
+    inputs_embeds: Tensor | None = None,
+    **kwargs: Any,
+) -> Any:
+    """As :func:`packed_forward`, but the model's whole output, whose batch is one long row."""
     device = (input_ids if input_ids is not None else inputs_embeds).device  # type: ignore[union-attr]
     # A 4-D mask is taken as final by transformers: none is built, and packed attention needs none.
     no_mask = torch.empty(1, 1, 0, 0, dtype=torch.bool, device=device)
-    output = model(
+    return model(
         input_ids=None if input_ids is None else input_ids.unsqueeze(0),
         inputs_embeds=None if inputs_embeds is None else inputs_embeds.unsqueeze(0),
         attention_mask=no_mask,
@@ -177,8 +202,6 @@ def packed_forward(
         layout=layout,
         **kwargs,
     )
-    hidden: Tensor = output.last_hidden_state
-    return hidden.squeeze(0)
 
 
 @torch.no_grad()
@@ -193,7 +216,6 @@ def packing_of(model: PreTrainedModel) -> Packing | None:
     vocab = model.get_input_embeddings().weight
     was_training = model.training
     model.eval()
-    before = model.config._attn_implementation
     tolerance = 1e-5 if vocab.dtype == torch.float32 else 5e-2
     try:
         generator = torch.Generator().manual_seed(0)
@@ -203,7 +225,7 @@ def packing_of(model: PreTrainedModel) -> Packing | None:
         ids = [row.to(vocab.device) for row in ids]
         alone = torch.cat([model(input_ids=row[None]).last_hidden_state[0] for row in ids])
         padding_idx = getattr(model.config, "pad_token_id", None)
-        _use_packed_attention(model)
+        changed = _use_packed_attention(model)
         for first in (0, (padding_idx or 0) + 1):
             packing = Packing(first)
             try:
@@ -213,7 +235,10 @@ def packing_of(model: PreTrainedModel) -> Packing | None:
             close = torch.allclose(together.float(), alone.float(), rtol=0.0, atol=tolerance)
             if together.shape == alone.shape and close:
                 return packing
-        model.set_attn_implementation(before)
+        # Set directly: models outside the attention registry refuse set_attn_implementation, and
+        # would go on to add the boolean masks of a name they do not know.
+        for config, before in changed:
+            config._attn_implementation = before
         return None
     finally:
         model.train(was_training)

@@ -24,7 +24,7 @@ class Tokenizing:
 
     Rows carry these spans: ``"instruction"``, every token ahead of the text, special tokens
     included, where the prompt puts words there; ``"text"``, one range a copy; ``"unpooled"``, what
-    the prompt leaves out of pooling.
+    the prompt leaves out of pooling; and for denoising prompts ``"bare"``, all but the text.
 
     Args:
         tokenizer: a fast tokenizer.
@@ -92,9 +92,6 @@ class Tokenizing:
         ended = bool(ids) and ids[-1] == self.end_id and encoding.special_tokens_mask[-1]
         append = [] if self.end_id is None or ended else [self.end_id]
         excess = len(ids) + len(append) - self.max_tokens
-        if excess <= 0 and prompt.template == "{text}":  # nothing to cut, nothing to mark
-            ids = [*ids, *append]
-            return Row(_not_empty(ids), len(ids), spans={"instruction": [], "unpooled": []})
         slots = _token_slots(rendered, encoding)
         keep = list(range(len(ids)))
         if excess > 0:
@@ -160,6 +157,8 @@ def _spans(
         "text": [(copy[0], copy[-1] + 1) for copy in texts if copy],
         "unpooled": [],
     }
+    if prompt.denoise:
+        spans["bare"] = _gaps(spans["text"], len(specials))
     if prompt.pooled == "text":
         if not texts[-1] and start > lead:
             raise InputError("text", "has no tokens to pool", "leave empty texts out")
@@ -169,6 +168,11 @@ def _spans(
         pooled = next(slot for name, slot in slots if name == prompt.pooled)
         if not pooled:
             raise ConfigError(f"the tokenizer makes no token of {{{prompt.pooled}}}")
-        edges = [(0, pooled[0]), (pooled[-1] + 1, len(specials))]
-        spans["unpooled"] = [(a, b) for a, b in edges if a < b]
+        spans["unpooled"] = _gaps([(pooled[0], pooled[-1] + 1)], len(specials))
     return spans
+
+
+def _gaps(ranges: list[tuple[int, int]], stop: int) -> list[tuple[int, int]]:
+    """What these ranges, in order, leave of ``0..stop``."""
+    edges = [0, *(edge for one in ranges for edge in one), stop]
+    return [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b]

@@ -87,7 +87,14 @@ def test_gradients_equal_those_of_the_rows_alone() -> None:
 @pytest.mark.parametrize("family", ["MPNet", "Bloom"])
 def test_models_with_relative_bias_are_not_packed(family: str) -> None:
     options = {"hidden_size": 32, "n_layer": 2, "n_head": 4, "vocab_size": 120}
-    assert packing_of(tiny(family, **(TINY if family == "MPNet" else options))) is None
+    model = tiny(family, **(TINY if family == "MPNet" else options))
+    ids = torch.randint(10, 120, (2, 7))
+    mask = torch.tensor([[1] * 7, [1] * 4 + [0] * 3])
+    with torch.no_grad():
+        before = model(input_ids=ids, attention_mask=mask).last_hidden_state
+        assert packing_of(model) is None
+        after = model(input_ids=ids, attention_mask=mask).last_hidden_state
+    torch.testing.assert_close(after[mask.bool()], before[mask.bool()])
 
 
 def test_causal_override_makes_a_decoder_bidirectional() -> None:

@@ -1,0 +1,289 @@
+"""The text encoder: a transformers model, its tokenizer, pooling and heads."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from mmembed.errors import ConfigError, ModelLoadError
+from mmembed.gpte import reading
+from mmembed.gpte.bidirectional import make_bidirectional
+from mmembed.gpte.heads import LexicalHead, MultiVectorHead, Projection, TrainOnly, splade
+from mmembed.gpte.layers import LatentAttention, LayerMean, LayerWeights
+from mmembed.gpte.long_context import positions_of
+from mmembed.gpte.packed import packing_of
+from mmembed.gpte.pooling import pooling_of
+from mmembed.gpte.protocols import Outputs
+from mmembed.gpte.reading import TextBatch
+from mmembed.gpte.rows import Row
+from mmembed.gpte.states import TokenStates, offsets_of
+from mmembed.gpte.text_settings import ProjectionSettings, TextSettings
+from mmembed.gpte.tokenizing import Tokenizing
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+__all__ = ["TextEncoder"]
+
+
+class TextEncoder(nn.Module):
+    """Texts in, vectors out. Implements :class:`mmembed.gpte.protocols.Encoder`.
+
+    Runs padding-free where the model allows it and padded elsewhere; a row's outputs never depend
+    on its neighbours.
+
+    Args:
+        model: an encoder, a decoder or an encoder-decoder of transformers, with or without a
+            language-model head. The splade head needs one.
+        tokenizer: its fast tokenizer.
+        settings: everything else.
+
+    Attributes:
+        full: the model as given, which holds the weights.
+        hidden_size: width of the token states.
+
+    Raises:
+        ModelLoadError: tokenizer and model do not belong together.
+        ConfigError: the settings ask for what this model cannot give.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        settings: TextSettings | None = None,
+    ) -> None:
+        super().__init__()
+        self.settings = settings = settings or TextSettings()
+        self.full = model
+        self.tokenizer = tokenizer
+        summary = _summary_tokens(self, settings.summary_tokens)
+        tokenizer = self.tokenizer
+        rows = self.base.get_input_embeddings().weight.shape[0]
+        if len(tokenizer) > rows:
+            raise ModelLoadError(
+                f"the tokenizer has {len(tokenizer)} tokens and the model embeds {rows}: they do "
+                "not belong together, or resize_token_embeddings was forgotten"
+            )
+        end_id = None if settings.end_token is None else _id_of(tokenizer, settings.end_token)
+        self.max_tokens = _max_tokens(self.base, tokenizer, settings.max_tokens)
+        self.tokenizing = Tokenizing(tokenizer, self.max_tokens, end_id, summary)
+        if settings.decoder_first and not self.base.config.is_encoder_decoder:
+            raise ConfigError(f"{type(self.base).__name__} has no decoder beside its encoder")
+        if settings.bidirectional:
+            make_bidirectional(self.base)
+        self.packing = None if settings.decoder_first else packing_of(self.base)
+        self.hidden_size: int = self.base.config.hidden_size
+        self._add_heads()
+
+    def _add_heads(self) -> None:
+        settings, width = self.settings, self.hidden_size
+        self.mixture: nn.Module | None = None
+        if settings.layers:
+            kind = LayerWeights if settings.learned_layers else LayerMean
+            self.mixture = kind(settings.layers)
+        self.latent: nn.Module | None = None
+        if settings.latents:
+            self.latent = LatentAttention(
+                width, settings.latents, settings.latent_heads, settings.latent_head_dim
+            )
+        self.poolings = [pooling_of(name, **settings.pooling_options) for name in settings.poolings]
+        self.projections = nn.Sequential()
+        at = width * len(self.poolings)
+        for one in settings.projections:
+            self.projections.append(_projection(at, one))
+            at = one.out
+        self.dim = at
+        specials = self.tokenizer.all_special_ids
+        self.lexical: LexicalHead | None = None
+        if "lexical" in settings.heads:
+            vocab = self.base.get_input_embeddings().weight.shape[0]
+            self.lexical = LexicalHead(width, vocab, specials)
+        self.multi: MultiVectorHead | None = None
+        if "multi" in settings.heads:
+            self.multi = MultiVectorHead(width, settings.multi_dim)
+        if "splade" in settings.heads:
+            _check_lm_head(self.full, self.lm_head)
+        self.to(self.base.device)
+
+    @property
+    def base(self) -> PreTrainedModel:
+        """The model without its language-model head."""
+        base: PreTrainedModel = self.full.base_model
+        return base
+
+    @property
+    def lm_head(self) -> Callable[[Tensor], Tensor]:
+        """``(t, d)`` token states to ``(t, vocab)`` logits, for MLM, NTP and SPLADE.
+
+        Raises:
+            ConfigError: the model came without a language-model head.
+        """
+        if self.full is self.base:
+            raise ConfigError(f"{type(self.full).__name__} has no language-model head")
+        return nn.Sequential(*(part for part in self.full.children() if part is not self.base))
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.base.device
+        return device
+
+    def tokenize(
+        self,
+        texts: Sequence[str],
+        role: str | None = None,
+        instruction: str | Sequence[str | None] | None = None,
+    ) -> list[Row]:
+        """One row a text, cut to :attr:`max_tokens` without losing a prompt or an end token.
+
+        Args:
+            texts: the texts.
+            role: whose prompt to use, e.g. ``"query"``.
+            instruction: what the embedding is for, one for all texts or one each.
+
+        Raises:
+            InputError: a text is no string, empty, or has no room beside its prompt; ``position``
+                is its index.
+            ConfigError: the role is unknown, or its prompt has no slot for an instruction.
+        """
+        if instruction is None or isinstance(instruction, str):
+            instruction = [instruction] * len(texts)
+        return self.tokenizing.rows(self.settings.prompt(role), texts, instruction)
+
+    def collate(self, rows: Sequence[Row]) -> TextBatch:
+        """One batch of these rows on the model's device."""
+        return reading.batch_of(rows, self.device)
+
+    def forward(self, batch: TextBatch) -> Outputs:
+        """Every head's output, and the token states, from one forward."""
+        states = self.read(batch)
+        out = Outputs(states=states)
+        heads = self.settings.heads
+        if "dense" in heads:
+            out.dense = self._dense(states, batch)
+        if self.multi is not None:
+            out.multi, out.multi_mask = self.multi(states)
+        if self.lexical is not None:
+            out.sparse = self.lexical(states)
+        elif "splade" in heads:
+            out.sparse = splade(states, self.lm_head)
+        return out
+
+    def read(self, batch: TextBatch) -> TokenStates:
+        """Token states of the batch, layers mixed and latent attention applied where set."""
+        every = self.mixture is not None
+        if self.packing is not None:
+            layers = reading.read_packed(self.base, self.packing, batch, every)
+        elif self.settings.decoder_first:
+            layers = reading.read_decoder_first(self.base, self._pad_id, batch, every)
+        else:
+            layers = reading.read_padded(self.base, self._pad_id, batch, every)
+        hidden = layers[-1] if self.mixture is None else self.mixture(layers)
+        if self.latent is not None:
+            hidden = self.latent(hidden)
+        device = batch.ids.device
+        if self.settings.decoder_first:
+            nothing = torch.zeros(len(batch), dtype=torch.bool, device=device)
+            spans = dict.fromkeys(batch.spans, nothing)
+            return TokenStates(hidden, torch.arange(len(batch) + 1, device=device), spans)
+        return TokenStates(hidden, offsets_of(batch.lengths).to(device), batch.spans, batch.ids)
+
+    def _dense(self, states: TokenStates, batch: TextBatch) -> Tensor:
+        dense = self._pool(states)
+        if batch.bare is not None and batch.bare_rows is not None:
+            bare = self._pool(self.read(batch.bare))
+            has = (batch.bare_rows >= 0).unsqueeze(1)
+            dense = dense - torch.where(has, bare[batch.bare_rows], 0.0)
+        return self.projections(dense)
+
+    def _pool(self, states: TokenStates) -> Tensor:
+        pooled = [pool(states, exclude="unpooled") for pool in self.poolings]
+        return pooled[0] if len(pooled) == 1 else torch.cat(pooled, dim=1)
+
+    @property
+    def _pad_id(self) -> int:
+        pad = self.tokenizer.pad_token_id
+        return 0 if pad is None else int(pad)
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_path: str | Path, settings: TextSettings | None = None, **options: Any
+    ) -> TextEncoder:
+        """Load a folder or hub model; see :func:`mmembed.gpte.text_loading.load_text_encoder`."""
+        from mmembed.gpte.text_loading import load_text_encoder
+
+        return load_text_encoder(name_or_path, settings, **options)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a folder that :meth:`from_pretrained` reads; adapters are merged in the copy."""
+        from mmembed.gpte.text_loading import save_text_encoder
+
+        save_text_encoder(self, Path(folder))
+
+
+def _projection(width: int, one: ProjectionSettings) -> nn.Module:
+    layer = Projection(width, one.out, one.bias, one.activation)
+    if not one.train_only:
+        return layer
+    if one.out != width:
+        raise ConfigError(f"a train_only projection must keep the width {width}, not {one.out}")
+    return TrainOnly(layer)
+
+
+def _summary_tokens(encoder: TextEncoder, count: int) -> list[str]:
+    """Add the learned tokens to tokenizer and model, unless a saved encoder already has them."""
+    tokens = [f"<|summary_{i}|>" for i in range(count)]
+    if [token for token in tokens if token not in encoder.tokenizer.get_vocab()]:
+        # The tokenizer may be shared with another encoder, which must not grow along.
+        encoder.tokenizer = copy.deepcopy(encoder.tokenizer)
+        encoder.tokenizer.add_special_tokens({"additional_special_tokens": tokens})
+        rows = encoder.base.get_input_embeddings().weight.shape[0]
+        if len(encoder.tokenizer) > rows:
+            encoder.full.resize_token_embeddings(len(encoder.tokenizer))
+    return tokens
+
+
+def _id_of(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
+    found = tokenizer.get_vocab().get(token)
+    if found is None:
+        raise ConfigError(f"the tokenizer has no token {token!r} to end rows with")
+    return int(found)
+
+
+def _max_tokens(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, wanted: int | None
+) -> int:
+    room = positions_of(model)
+    if wanted is None:
+        limits = [limit for limit in (room, tokenizer.model_max_length) if limit is not None]
+        # Tokenizers without a limit give an astronomic one.
+        smallest = min(limits)
+        return smallest if smallest < 1_000_000 else 512
+    if room is not None and wanted > room:
+        raise ConfigError(
+            f"max_tokens is {wanted}, and the model has positions for {room}: lengthen it with "
+            "mmembed.gpte.long_context first"
+        )
+    return wanted
+
+
+@torch.no_grad()
+def _check_lm_head(full: PreTrainedModel, lm_head: Callable[[Tensor], Tensor]) -> None:
+    """The parts besides the base model, in order, must be the head that the model itself runs."""
+    was_training = full.training
+    full.eval()
+    ids = torch.arange(5, 9, device=full.device).unsqueeze(0)
+    try:
+        logits = full(input_ids=ids).logits
+        ours = lm_head(full.base_model(input_ids=ids).last_hidden_state)
+        if not torch.allclose(ours.float(), logits.float(), rtol=1e-3, atol=1e-4):
+            raise ConfigError(
+                f"the head of {type(full).__name__} is not a plain sequence of layers"
+            )
+    finally:
+        full.train(was_training)
