@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -258,3 +259,48 @@ def test_a_killed_run_is_completed(index: Index, media: Path, model: HashModel) 
         assert (report.added, report.unchanged) == (1, 7)
         assert model.encoded == [f"{media}/{lost}"]
         assert all_ids(index) == WHOLE
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_following_any_changes_equals_starting_afresh(tmp_path: Path, seed: int) -> None:
+    """Few names and few contents, so that copies, swaps, moves and growing files all happen."""
+    rng = random.Random(seed)
+    media = tmp_path / "media"
+    media.mkdir()
+    (media / "keep.jpg").write_bytes(b"never changes")
+    names = [f"{top}{name}" for top in ("", "x/", "y/") for name in ("a.jpg", "b.jpg", "c.txt")]
+    index = Index.open(media, HashModel())
+    for step in range(15):
+        for name in rng.sample(names, 3):
+            path = media / name
+            action = rng.choice(("write", "write", "delete", "touch", "move"))
+            if action == "write":
+                number = rng.randint(1, 3)
+                write(path, passages(number) if path.suffix == ".txt" else b"%d" % number)
+            elif path.exists() and action == "delete":
+                path.unlink()
+            elif path.exists() and action == "touch":
+                os.utime(path, ns=(step, step))
+            elif path.exists():
+                target = media / rng.choice([n for n in names if n.endswith(path.suffix)])
+                target.parent.mkdir(exist_ok=True)
+                path.rename(target)
+        report = index.add(media)
+        fresh = Index.open(tmp_path / f"fresh{step}", HashModel())
+        total = fresh.add(media).added
+        assert (report.skipped, len(index)) == ([], total)
+        assert contents(index) == contents(fresh)
+        assert index.add(media).unchanged == total
+
+
+def contents(index: Index) -> dict[str, tuple[bytes, str, object]]:
+    """Vector, text and time of each item, by its absolute path."""
+    assert index._store is not None
+    return {
+        index._location.path_of(record.id): (
+            record.vector.tobytes() if record.vector is not None else b"",
+            record.text,
+            record.fields["mtime_ns"],
+        )
+        for record in index._store.scan(vectors=True)
+    }
