@@ -1,0 +1,180 @@
+"""The application: an index, a model and a page, put together and served."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+
+import mmembed
+from mmembed.search.model import EmbeddingModel
+from mmembed.server.errors import add_error_handlers
+from mmembed.server.library import Library
+from mmembed.server.media import media_router
+from mmembed.server.search import MAX_IMAGE_BYTES, CodeSearcher, MediaSearcher, search_router
+from mmembed.server.security import LOCAL_HOSTS, Guard, check_bind_address
+from mmembed.server.thumbnails import Thumbnails
+from mmembed.server.worker import ModelWorker
+
+if TYPE_CHECKING:
+    from mmembed.search.index import Index
+
+__all__ = ["create_app", "run"]
+
+STATIC = Path(__file__).parent / "static"
+# An image and the form around it.
+_MAX_BODY = MAX_IMAGE_BYTES + 100_000
+
+_log = logging.getLogger(__name__)
+
+
+def create_app(
+    index: MediaSearcher,
+    model: EmbeddingModel,
+    *,
+    code_index: CodeSearcher | None = None,
+    media_roots: Sequence[Path] | None = None,
+    hosts: Collection[str] | None = LOCAL_HOSTS,
+) -> FastAPI:
+    """The search server as an ASGI application.
+
+    Args:
+        index: what is searched.
+        model: the model of the index; encoded with once at the start, so that the first user does
+            not wait for it.
+        code_index: a code index that is searched along with it.
+        media_roots: folders that files are given out from; by default a file's own folder, so that
+            symbolic links do not lead out of it.
+        hosts: names that the server answers to (protection against DNS rebinding); None for any.
+    """
+    worker = ModelWorker()
+    library = Library(media_roots)
+    ready = asyncio.Event()
+
+    def warm_up() -> None:
+        next(iter(model.encode_stream(["warm up"], role="query")))
+
+    async def become_ready() -> None:
+        try:
+            await worker.run(warm_up)
+        except Exception:  # The server still says why it is not ready, and serves what it can.
+            _log.exception("the model failed to encode its first text")
+        else:
+            ready.set()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        task = asyncio.create_task(become_ready())
+        yield
+        task.cancel()
+        worker.close()
+
+    # No pages of API documentation: they load scripts from other hosts. /openapi.json stays.
+    app = FastAPI(
+        title="mmembed",
+        version=mmembed.__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.add_middleware(Guard, hosts=hosts, max_body=_MAX_BODY)
+    add_error_handlers(app)
+    app.include_router(search_router(index, code_index, library, worker))
+    app.include_router(media_router(library, Thumbnails()))
+
+    @app.get("/health", tags=["state"])
+    async def health() -> dict[str, str]:
+        """Answers while the server runs."""
+        return {"status": "ok"}
+
+    @app.get("/ready", tags=["state"])
+    async def readiness() -> JSONResponse:
+        """Answers 200 once the model has encoded something, 503 before."""
+        if ready.is_set():
+            return JSONResponse({"status": "ready"})
+        return JSONResponse({"status": "loading"}, status_code=HTTPStatus.SERVICE_UNAVAILABLE)
+
+    @app.get("/api/info", tags=["state"])
+    def info() -> dict[str, Any]:
+        """What there is to search, and with which model."""
+        return {
+            "version": mmembed.__version__,
+            "model": {"name": model.name, "dim": model.dim},
+            "items": len(index),
+            "modalities": dict(index.stats().modalities),
+            "code": code_index is not None,
+        }
+
+    @app.get("/", include_in_schema=False)
+    def page() -> FileResponse:
+        return FileResponse(STATIC / "index.html", headers={"cache-control": "no-cache"})
+
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    return app
+
+
+def run(
+    index_path: str | Path,
+    code_path: str | Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    *,
+    model: str = "mini",
+    allow_remote: bool = False,
+    media_roots: Sequence[str | Path] | None = None,
+) -> None:
+    """Serve an index until interrupted.
+
+    Args:
+        index_path: an index, or the folder that was indexed.
+        code_path: a folder indexed by codeembed, searched on the same page.
+        host: address to bind; other than loopback only with ``allow_remote``.
+        port: TCP port.
+        model: what ``Embedder.from_pretrained`` loads.
+        allow_remote: let other machines in. There are no API keys yet.
+        media_roots: folders that files are given out from; by default the folder that was indexed.
+
+    Raises:
+        ConfigError: the address is open to other machines without ``allow_remote``.
+        InputError: there is no index at ``index_path``.
+    """
+    check_bind_address(host, allow_remote)
+    # Late, because they bring torch and the store.
+    import uvicorn
+
+    from mmembed.embedder import Embedder
+    from mmembed.search.index import Index
+
+    embedder = Embedder.from_pretrained(model)
+    with Index.open(Path(index_path).expanduser(), embedder, create=False) as index:
+        roots = _roots(index, media_roots)
+        app = create_app(
+            index,
+            embedder,
+            code_index=None if code_path is None else _open_code_index(Path(code_path)),
+            media_roots=roots,
+            hosts=None if allow_remote else {*LOCAL_HOSTS, host},
+        )
+        uvicorn.run(app, host=host, port=port, log_level="info", server_header=False)
+
+
+def _roots(index: Index, given: Sequence[str | Path] | None) -> list[Path] | None:
+    if given is not None:
+        return [Path(root).expanduser() for root in given]
+    # An index inside the folder that it indexes says which folder that is.
+    return [index.path.parent] if index.path.name == ".mmembed" else None
+
+
+def _open_code_index(path: Path) -> CodeSearcher:
+    # The program's root may know both packages; nothing else here knows codeembed.
+    from codeembed.search import CodeSearch
+
+    return CodeSearch.open(path)

@@ -1,0 +1,78 @@
+// The dialog that shows one result in full.
+
+import { mediaUrl, thumbUrl } from "./api.js";
+import { KINDS, codeBlock, describe, element, plays, steps } from "./cards.js";
+
+const $ = (id) => document.getElementById(id);
+const dialog = $("detail");
+
+/**
+ * Wire the dialog.
+ * @param {{onStep: (by: number) => void, onClose: () => void, onSimilar: () => void}} handlers
+ */
+export function setUp({ onStep, onClose, onSimilar }) {
+  $("close").addEventListener("click", () => dialog.close());
+  $("previous").addEventListener("click", () => onStep(-1));
+  $("next").addEventListener("click", () => onStep(1));
+  $("similar").addEventListener("click", onSimilar);
+  dialog.addEventListener("close", () => {
+    $("stage").replaceChildren(); // stops a clip that plays
+    onClose();
+  });
+  dialog.addEventListener("click", (event) => {
+    if (event.target === dialog) dialog.close();
+  });
+  dialog.addEventListener("keydown", (event) => {
+    if (event.target instanceof HTMLVideoElement) return; // arrows seek there
+    if (event.key === "ArrowLeft") onStep(-1);
+    if (event.key === "ArrowRight") onStep(1);
+  });
+}
+
+export const close = () => dialog.close();
+
+export function show(result, { first, last }) {
+  $("detail-name").textContent = result.name;
+  const where = [KINDS[result.kind], result.folder, result.breadcrumb].filter(Boolean);
+  $("detail-where").textContent = where.join(" · ");
+  $("stage").replaceChildren(stageOf(result));
+  $("stage").classList.toggle("is-code", result.kind === "code" || !result.preview);
+  $("similar").hidden = result.kind === "code";
+  $("original").hidden = !result.media_type;
+  if (result.media_type) {
+    $("original").href = mediaUrl(result) + (result.page ? `#page=${result.page}` : "");
+  }
+  fill("detail-scores", steps(result).map(([name, value]) => [name, value.toFixed(4)]));
+  const metadata = Object.entries(result.metadata).filter(([, value]) => value !== null);
+  fill("detail-metadata", metadata.map(([name, value]) => [name, [value].flat().join(", ")]));
+  $("detail-metadata-box").hidden = metadata.length === 0;
+  $("detail-text").textContent = result.text;
+  $("detail-text-box").hidden = !result.text || !result.preview;
+  $("previous").disabled = first;
+  $("next").disabled = last;
+  if (!dialog.open) dialog.showModal();
+}
+
+function stageOf(result) {
+  if (result.kind === "code") return codeBlock(result);
+  if (!result.preview) return element("p", { className: "text", textContent: result.text });
+  if (plays(result)) {
+    const video = element("video", {
+      src: mediaUrl(result), poster: thumbUrl(result, "large"), controls: true, loop: true,
+      muted: true, playsInline: true,
+    });
+    video.setAttribute("aria-label", describe(result));
+    if (!matchMedia("(prefers-reduced-motion: reduce)").matches) video.autoplay = true;
+    return video;
+  }
+  return element("img", { src: thumbUrl(result, "large"), alt: describe(result) });
+}
+
+function fill(id, pairs) {
+  $(id).replaceChildren(
+    ...pairs.flatMap(([name, value]) => [
+      element("dt", { textContent: name }),
+      element("dd", { textContent: value }),
+    ]),
+  );
+}

@@ -1,0 +1,68 @@
+"""A model that knows colours only, and a code index that knows one function."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mmembed.errors import InputError
+from mmembed.inputs.budget import MediaBudget
+from mmembed.inputs.decode import decode_item
+from mmembed.inputs.decoded import DecodedPart, Frames, Page
+from mmembed.inputs.items import ItemLike
+from mmembed.search.model import Encoded, Role
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 180, 60), "blue": (40, 60, 220)}
+
+
+class ColourModel:
+    """Texts are the colours they name, media the mean of their pixels: similarity is real."""
+
+    name = "colours"
+    fingerprint = "1"
+    dim = 8
+
+    def encode_stream(self, items: Iterable[ItemLike], /, *, role: Role) -> Iterator[Encoded]:
+        for position, item in enumerate(items):
+            try:
+                parts = decode_item(item, MediaBudget(max_pixels=4096, max_frames=2)).parts
+            except InputError as error:
+                yield Encoded(position, error=error.at(position))
+                continue
+            total = sum((_colour(part) for part in parts), np.zeros(3))
+            vector = np.zeros(self.dim, np.float32)
+            vector[:3] = total - total.mean()
+            vector[3] = 1e-3
+            yield Encoded(position, vector / np.linalg.norm(vector))
+
+
+def _colour(part: DecodedPart) -> np.ndarray[Any, np.dtype[np.float64]]:
+    if isinstance(part, str):
+        named = [COLOURS[word] for word in re.findall(r"\w+", part.lower()) if word in COLOURS]
+        return np.sum(named, axis=0) / 255.0 if named else np.zeros(3)
+    pixels = (
+        part.pixels if isinstance(part, Frames) else part.image if isinstance(part, Page) else part
+    )
+    return np.asarray(pixels, dtype=np.float64).reshape(-1, 3).mean(axis=0) / 255.0
+
+
+@dataclass(frozen=True)
+class FakeCodeHit:
+    path: str = "colour/mix.py"
+    start_line: int = 12
+    end_line: int = 14
+    symbol: str | None = "mix"
+    breadcrumb: tuple[str, ...] = ("Palette", "mix")
+    language: str = "python"
+    score: float = 0.03
+    scores: dict[str, float] = field(default_factory=lambda: {"dense": 0.5, "rrf": 0.03})
+    text: str = "def mix(self):\n    <b>not markup</b>\n    return self.red"
+
+
+class FakeCode:
+    def search(self, query: str, k: int = 10) -> list[FakeCodeHit]:
+        return [FakeCodeHit()][:k] if "red" in query else []
