@@ -1,0 +1,1 @@
+"""Stores, filters and the index over them."""
