@@ -1,9 +1,9 @@
 """Collectives that keep gradients right whatever the number of processes.
 
-One rule for every objective: a process computes the part of the whole batch's loss that belongs to
-its own rows, multiplied by the world size, and the *mean* of the processes' gradients, which is what
-data-parallel training takes, equals the gradient of one process that holds the whole batch. Both
-differentiable collectives below therefore sum in the backward pass.
+One rule for every objective: a process computes the part of the whole batch's loss that belongs
+to its own rows, multiplied by the world size, and the *mean* of the processes' gradients, which is
+what data-parallel training takes, equals the gradient of one process that holds the whole batch.
+Both differentiable collectives below therefore sum in the backward pass.
 
 Processes may hold different numbers of rows; collectives pad and unpad by themselves.
 """
@@ -78,15 +78,20 @@ class Shard:
         return Shard(tuple(k * count for count in self.counts), self.rank)
 
     def mean(self, losses: Tensor) -> Tensor:
-        """The mean over all processes' rows, as this process's share of it.
+        """This process's share of the mean over all processes' rows.
 
         Args:
-            losses: one loss per local row, or their sum.
+            losses: one loss per local row; an empty tensor gives zero.
 
         Returns:
             0-d ``world * sum(losses) / total``: its mean over processes is the mean over all rows.
         """
-        return losses.sum() * (self.world / max(self.total, 1))
+        return losses.sum() * self.factor
+
+    @property
+    def factor(self) -> float:
+        """``world / total``: turns a local sum into this process's share of the global mean."""
+        return self.world / max(self.total, 1)
 
 
 def shard_of(rows: int, device: torch.device | str, *, same: int = 0) -> Shard:
