@@ -1,8 +1,8 @@
 """Cut a file into chunks that lose nothing and fit the model.
 
-Every byte that is not white space lies in exactly one chunk, and no chunk holds more tokens than the
-limit, as counted by the model's own tokenizer. Code is cut along its syntax tree, Markdown at its
-headings, everything else at blank rows and indentation.
+Every byte that is not white space lies in exactly one chunk, and no chunk holds more tokens than
+the limit, as counted by the model's own tokenizer. Code is cut along its syntax tree, Markdown at
+its headings, everything else at blank rows and indentation.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Chunk:
         start_line: First line, 1-based.
         end_line: Last line, inclusive.
         symbol: What the chunk defines first, else what it is inside of; may be empty.
-        kind: Kind of ``symbol``; ``block`` for code outside of definitions, ``text`` for other text.
+        kind: Kind of ``symbol``; ``block`` for code outside of definitions, ``text`` otherwise.
         breadcrumb: ``pkg/file.py > class Foo > def bar``.
         symbols: Every definition that begins here.
         kinds: Their kinds, or ``(kind,)`` if none begins here.

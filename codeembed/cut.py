@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from codeembed.outline import Outline, end_row
@@ -172,7 +173,7 @@ def segments(units: list[Unit], outline: Outline, sizes: Sizes) -> Iterator[list
                 break
     if kept[-1] != len(units):
         kept.append(len(units))
-    for start, stop in zip(kept, kept[1:], strict=False):
+    for start, stop in pairwise(kept):
         yield units[start:stop]
 
 

@@ -1,10 +1,10 @@
 """The languages whose grammar is installed, as data.
 
-A :class:`Language` says which files it owns and where its tree-sitter grammar comes from. What counts
-as a definition is a tree-sitter query beside this file, ``queries/<query>.scm``:
+A :class:`Language` says which files it owns and where its tree-sitter grammar comes from. What
+counts as a definition is a tree-sitter query beside this file, ``queries/<query>.scm``:
 
-* a capture named after a kind (``@class``, ``@function``, ...) is a definition, its ``@name`` capture
-  is the symbol;
+* a capture named after a kind (``@class``, ``@function``, ...) is a definition, its ``@name``
+  capture is the symbol;
 * ``@comment`` and ``@attached`` (decorators, attributes) mark nodes that belong to the definition
   directly below them.
 
@@ -59,8 +59,8 @@ class Language:
         interpreters: Names that a ``#!`` line may end with (digits and dots are ignored).
         aliases: Other names accepted by filters.
         words: Kind to the keyword shown in a breadcrumb, where it is not the kind itself.
-        fragment_entry: Entry for sources without ``fragment_marker`` (PHP without ``<?php`` parses as
-            plain text otherwise).
+        fragment_entry: Entry for sources without ``fragment_marker`` (PHP without ``<?php`` parses
+            as plain text otherwise).
         fragment_marker: See ``fragment_entry``.
     """
 

@@ -7,7 +7,8 @@ import re
 __all__ = ["identifiers", "words"]
 
 _RUN = re.compile(r"\w+")
-# An acronym before a capitalised word (HTTP in HTTPServer), a word, an acronym, other letters, a number.
+# An acronym before a capitalised word (HTTP in HTTPServer), a word, an acronym, letters of other
+# scripts, a number.
 _PART = re.compile(
     r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[^\W\d_a-zA-Z]+|\d+",
 )
@@ -22,8 +23,8 @@ def identifiers(text: str) -> list[str]:
 def words(text: str) -> list[str]:
     """Lower-case words: every identifier whole, and its parts where it has several.
 
-    ``parseHTTPResponse_v2`` gives ``parsehttpresponse_v2 parse http response v 2``. Whole identifiers
-    longer than 64 characters (hashes, base64) are left out.
+    ``parseHTTPResponse_v2`` gives ``parsehttpresponse_v2 parse http response v 2``. Words longer
+    than 64 characters (hashes, base64) are left out.
     """
     found = []
     for run in _RUN.findall(text):

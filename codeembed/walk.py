@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -22,18 +23,36 @@ INDEX_DIR = ".codeembed"
 IGNORE_FILES = (".gitignore", ".codeembedignore")
 """Read in every folder; later files override earlier ones."""
 
-_IGNORED_DIRS = frozenset(
-    [".git", ".hg", ".svn", ".bzr", ".jj", ".codeembed", ".venv", "venv", ".tox", ".nox", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", ".eggs", "node_modules", "bower_components", ".yarn", ".pnpm-store", ".next", ".nuxt", ".svelte-kit", ".gradle", ".terraform", ".idea", ".vs", ".cache", ".parcel-cache", ".turbo", "DerivedData", ".dart_tool", ".bundle"]
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_IGNORED_DIRS = _names(
+    """
+    .git .hg .svn .bzr .jj .codeembed .venv venv .tox .nox __pycache__ .mypy_cache .ruff_cache
+    .pytest_cache .hypothesis .eggs node_modules bower_components .yarn .pnpm-store .next .nuxt
+    .svelte-kit .gradle .terraform .idea .vs .cache .parcel-cache .turbo DerivedData .dart_tool
+    .bundle
+    """
 )
-_LOCK_FILES = frozenset(
-    ["package-lock.json", "npm-shrinkwrap.json", "yarn.lock", "pnpm-lock.yaml", "bun.lock", "poetry.lock", "Pipfile.lock", "uv.lock", "pdm.lock", "Cargo.lock", "composer.lock", "Gemfile.lock", "go.sum", "flake.lock", "mix.lock", "pubspec.lock", "Podfile.lock", "packages.lock.json", "gradle.lockfile"]
+_LOCK_FILES = _names(
+    """
+    package-lock.json npm-shrinkwrap.json yarn.lock pnpm-lock.yaml bun.lock poetry.lock
+    Pipfile.lock uv.lock pdm.lock Cargo.lock composer.lock Gemfile.lock go.sum flake.lock
+    mix.lock pubspec.lock Podfile.lock packages.lock.json gradle.lockfile
+    """
 )
 _GENERATED_NAME = re.compile(
     r"[.-]min\.(?:js|css|mjs)$|\.bundle\.js$|_pb2(?:_grpc)?\.pyi?$|\.pb\.(?:go|cc|h)$|\.g\.dart$"
     r"|\.designer\.cs$|\.map$",
     re.IGNORECASE,
 )
-_DATA_SUFFIXES = frozenset([".csv", ".tsv", ".jsonl", ".ndjson", ".log", ".svg", ".lock", ".snap", ".pem", ".crt", ".key"])
+_DATA_SUFFIXES = _names(
+    """
+    .csv .tsv .jsonl .ndjson .log .svg .lock .snap .pem .crt .key
+    """
+)
 # The marks must be in a comment near the top: a file that merely speaks of them is not generated.
 _GENERATED_MARK = re.compile(
     rb"^\W*(?:.{0,80}\W)?(?:@generated\b|code generated .{0,80}do not edit"
@@ -146,12 +165,9 @@ class _Walker:
         self._max_bytes = max_bytes
 
     def run(self) -> None:
-        rules = tuple(self._rules_above())
-        identity = _identity(self._root)
-        stack: list[tuple[str, tuple[_Rules, ...], frozenset[tuple[int, int]]]]
-        stack = [("", rules, frozenset({identity}))]
+        stack: list[tuple[str, tuple[_Rules, ...]]] = [("", tuple(self._rules_above()))]
         while stack:
-            prefix, rules, parents = stack.pop()
+            prefix, rules = stack.pop()
             folder = self._root / prefix
             try:
                 with os.scandir(folder) as entries:
@@ -168,54 +184,51 @@ class _Walker:
                 path = prefix + entry.name
                 if not _is_unicode(entry.name):
                     self._skip(path.encode("utf-8", "backslashreplace").decode(), Skip.BAD_NAME)
-                    continue
-                try:
-                    self._visit(entry, path, rules, parents, stack)
-                except OSError as error:
-                    self._skip(path, Skip.UNREADABLE, error.strerror or "")
+                elif self._visit(entry, path, rules):
+                    stack.append((path + "/", rules))
 
-    def _visit(
-        self,
-        entry: os.DirEntry[str],
-        path: str,
-        rules: tuple[_Rules, ...],
-        parents: frozenset[tuple[int, int]],
-        stack: list[tuple[str, tuple[_Rules, ...], frozenset[tuple[int, int]]]],
-    ) -> None:
+    def _visit(self, entry: os.DirEntry[str], path: str, rules: tuple[_Rules, ...]) -> bool:
+        """Take or skip a file; True for a folder to walk."""
         try:
             status = entry.stat()
         except FileNotFoundError:
             self._skip(path, Skip.BROKEN_LINK)
-            return
+            return False
+        except OSError as error:
+            reason = Skip.SYMLINK_LOOP if error.errno == errno.ELOOP else Skip.UNREADABLE
+            self._skip(path, reason, error.strerror or "")
+            return False
         is_dir = stat.S_ISDIR(status.st_mode)
         path += "/" if is_dir else ""
         if is_dir and entry.name in _IGNORED_DIRS:
             self._skip(path, Skip.DEFAULT_DIR)
         elif _is_ignored(path, rules):
             self._skip(path, Skip.IGNORED)
-        elif entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(self._root):
-            self._skip(path, Skip.OUTSIDE, str(os.readlink(entry.path)))
+        elif entry.is_symlink():
+            self._skip_link(Path(entry.path), path)
         elif is_dir:
-            identity = (status.st_dev, status.st_ino)
-            if identity in parents:
-                self._skip(path, Skip.SYMLINK_LOOP)
-            elif entry.is_symlink():
-                # Its target lies below the root and is walked there.
-                self._skip(path, Skip.SYMLINK, "its target is walked in its own place")
-            else:
-                stack.append((path, rules, parents | {identity}))
+            return True
         elif not stat.S_ISREG(status.st_mode):
             self._skip(path, Skip.SPECIAL)
-        elif entry.is_symlink():
-            self._skip(path, Skip.SYMLINK, "its target is read in its own place")
-        elif (reason := _by_name(entry.name)) is not None:
-            self._skip(path, reason)
+        elif (reason_by_name := _by_name(entry.name)) is not None:
+            self._skip(path, reason_by_name)
         elif status.st_size > self._max_bytes:
             self._skip(path, Skip.TOO_LARGE, f"{status.st_size} bytes")
         elif status.st_size == 0:
             self._skip(path, Skip.EMPTY)
         else:
             self._result.files.append(FoundFile(path, status.st_size, status.st_mtime_ns))
+        return False
+
+    def _skip_link(self, link: Path, path: str) -> None:
+        """Links are never followed: what they lead to is read in its own place, or not ours."""
+        target = link.resolve()
+        if not target.is_relative_to(self._root):
+            self._skip(path, Skip.OUTSIDE)
+        elif link.parent.is_relative_to(target):
+            self._skip(path, Skip.SYMLINK_LOOP)
+        else:
+            self._skip(path, Skip.SYMLINK)
 
     def _rules_above(self) -> Iterator[_Rules]:
         """Rules between the root of the repository and our root, outermost first."""
@@ -260,11 +273,6 @@ def _by_name(name: str) -> Skip | None:
     if Path(name).suffix.lower() in _DATA_SUFFIXES:
         return Skip.DATA
     return None
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_dev, status.st_ino
 
 
 def _is_unicode(name: str) -> bool:
