@@ -15,6 +15,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 
 import mmembed
+from mmembed.errors import InputError
 from mmembed.search.model import EmbeddingModel
 from mmembed.server.errors import add_error_handlers
 from mmembed.server.library import Library
@@ -25,6 +26,7 @@ from mmembed.server.thumbnails import Thumbnails
 from mmembed.server.worker import ModelWorker
 
 if TYPE_CHECKING:
+    from mmembed.embedder import Embedder
     from mmembed.search.index import Index
 
 __all__ = ["create_app", "run"]
@@ -144,7 +146,7 @@ def run(
 
     Raises:
         ConfigError: the address is open to other machines without ``allow_remote``.
-        InputError: there is no index at ``index_path``.
+        InputError: there is no index at ``index_path``, or no code index at ``code_path``.
     """
     check_bind_address(host, allow_remote)
     # Late, because they bring torch and the store.
@@ -159,7 +161,7 @@ def run(
         app = create_app(
             index,
             embedder,
-            code_index=None if code_path is None else _open_code_index(Path(code_path)),
+            code_index=None if code_path is None else _open_code_index(Path(code_path), embedder),
             media_roots=roots,
             hosts=None if allow_remote else {*LOCAL_HOSTS, host},
         )
@@ -173,8 +175,11 @@ def _roots(index: Index, given: Sequence[str | Path] | None) -> list[Path] | Non
     return [index.path.parent] if index.path.name == ".mmembed" else None
 
 
-def _open_code_index(path: Path) -> CodeSearcher:
-    # The program's root may know both packages; nothing else here knows codeembed.
-    from codeembed.search import CodeSearch
+def _open_code_index(path: Path, model: Embedder) -> CodeSearcher:
+    # The root of the program may know both packages; nothing else here knows codeembed.
+    from codeembed.index import CodeIndex
 
-    return CodeSearch.open(path)
+    index = CodeIndex.open(path, model)
+    if not index.exists:
+        raise InputError(str(path), "holds no code index", "run: codeembed index PATH")
+    return index

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeAlias
@@ -56,21 +56,21 @@ class CodeHitLike(Protocol):
     """A chunk of source code that was found; lines count from 1, both ends included."""
 
     @property
-    def path(self) -> str | Path: ...
+    def path(self) -> str: ...
     @property
     def start_line(self) -> int: ...
     @property
     def end_line(self) -> int: ...
     @property
-    def symbol(self) -> str | None: ...
+    def symbol(self) -> str: ...
     @property
-    def breadcrumb(self) -> Any: ...
+    def breadcrumb(self) -> str: ...
     @property
     def language(self) -> str: ...
     @property
     def score(self) -> float: ...
     @property
-    def scores(self) -> Any: ...
+    def scores(self) -> Mapping[str, float]: ...
     @property
     def text(self) -> str: ...
 
@@ -242,20 +242,17 @@ def _media_result(hit: Hit, library: Library) -> Result:
 
 
 def _code_result(hit: CodeHitLike) -> Result:
-    breadcrumb = hit.breadcrumb
-    if breadcrumb is not None and not isinstance(breadcrumb, str):
-        breadcrumb = " > ".join(map(str, breadcrumb))
     return Result(
         kind="code",
         id=None,
         name=f"{hit.path}:{hit.start_line}-{hit.end_line}",
         score=hit.score,
-        similarity=dict(hit.scores).get("dense"),
+        similarity=hit.scores.get("dense"),
         scores=dict(hit.scores),
         text=hit.text,
         language=hit.language,
         symbol=hit.symbol,
-        breadcrumb=breadcrumb,
+        breadcrumb=hit.breadcrumb,
         start_line=hit.start_line,
         end_line=hit.end_line,
     )

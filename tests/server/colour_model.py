@@ -55,8 +55,8 @@ class FakeCodeHit:
     path: str = "colour/mix.py"
     start_line: int = 12
     end_line: int = 14
-    symbol: str | None = "mix"
-    breadcrumb: tuple[str, ...] = ("Palette", "mix")
+    symbol: str = "mix"
+    breadcrumb: str = "colour/mix.py > class Palette > def mix"
     language: str = "python"
     score: float = 0.03
     scores: dict[str, float] = field(default_factory=lambda: {"dense": 0.5, "rrf": 0.03})

@@ -42,7 +42,7 @@ def test_code_comes_with_its_lines(client: TestClient) -> None:
     (code,) = search(client, q="red", modality="code")
     assert code["name"] == "colour/mix.py:12-14"
     assert (code["start_line"], code["end_line"], code["symbol"]) == (12, 14, "mix")
-    assert code["breadcrumb"] == "Palette > mix"
+    assert code["breadcrumb"] == "colour/mix.py > class Palette > def mix"
     assert code["id"] is None
     assert [each["kind"] for each in search(client, q="red", k=20)][-1] == "code"
 

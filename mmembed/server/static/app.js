@@ -69,8 +69,9 @@ function change(changes, { push = true } = {}) {
 // --- showing ------------------------------------------------------------------------------------
 
 function render() {
-  // A result that the step did not score is kept: it was found by its words.
-  visible = found.filter((result) => (result.similarity ?? 1) >= state.min);
+  // At 0 there is no minimum: cosines may be negative. Without one, words have found the result.
+  const reaches = (result) => !state.min || (result.similarity ?? 1) >= state.min;
+  visible = found.filter(reaches);
   grid.replaceChildren(...visible.map(card));
   $("status").textContent = hasQuery() ? summary() : "";
   if (state.open >= 0) openResult(state.open);
@@ -89,14 +90,18 @@ function showControls() {
   if (input.value !== state.q) input.value = state.q;
   $("minimum").value = String(state.min);
   $("minimum-value").textContent = state.min.toFixed(2);
-  for (const tab of $("tabs").children) {
-    tab.setAttribute("aria-pressed", String(tab.dataset.show === state.show));
-  }
+  showTab();
   $("chip").hidden = !image && !state.like;
   const url = image ? image.url : state.like ? `/api/media/${state.like}/thumb` : "";
   if (url) $("chip-image").src = url;
   else $("chip-image").removeAttribute("src");
   $("chip-name").textContent = image ? image.name : "more like this";
+}
+
+function showTab() {
+  for (const tab of $("tabs").children) {
+    tab.setAttribute("aria-pressed", String(tab.dataset.show === state.show));
+  }
 }
 
 function openResult(position) {
@@ -265,14 +270,15 @@ addEventListener("popstate", () => {
   search();
 });
 
+showControls();
+search();
+if (!hasQuery()) input.focus();
 try {
   const about = await api.info();
   makeTabs(about);
+  showTab();
   const items = about.items.toLocaleString("en");
   $("collection").textContent = `${items} items, embedded with ${about.model.name}.`;
 } catch (error) {
   complain(error.message);
 }
-showControls();
-search();
-if (!hasQuery()) input.focus();
