@@ -32,11 +32,27 @@ class Layout:
         lengths: tokens of each row, in order. Sort rows by length where you can: a run of equal
             lengths is one attention call.
         causal: overrides the attention's own direction; None keeps it.
+        placed: ``(tokens,)`` int64 positions where they are not 0, 1, 2, ... in every row.
+        prefix: for every layer ``(2, kv_heads, p, head_dim)`` keys and values that every row sees
+            ahead of its own.
+        slopes: ``(heads,)`` penalties a token of distance between query and key (ALiBi), symmetric
+            in both directions.
     """
 
-    def __init__(self, lengths: Sequence[int], causal: bool | None = None) -> None:
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        causal: bool | None = None,
+        *,
+        placed: Tensor | None = None,
+        prefix: Sequence[Tensor] | None = None,
+        slopes: Tensor | None = None,
+    ) -> None:
         self.lengths = list(lengths)
         self.causal = causal
+        self.placed = placed
+        self.prefix = prefix
+        self.slopes = slopes
 
     @cached_property
     def runs(self) -> list[tuple[int, int, int]]:
@@ -57,6 +73,8 @@ class Layout:
 
     def positions(self, first: int = 0, device: torch.device | str = "cpu") -> Tensor:
         """``(1, tokens)`` int64 positions that restart at ``first`` in every row."""
+        if self.placed is not None:
+            return (self.placed + first).unsqueeze(0).to(device)
         steps = torch.arange(max(self.lengths, default=0))
         parts = [steps[:length] for length in self.lengths]
         flat = torch.cat(parts) if parts else steps
@@ -96,9 +114,12 @@ def _attention(
     for start, rows, length in layout.runs:
         stop = start + rows * length
         qs, ks, vs = (x[start:stop].unflatten(0, (rows, length)).transpose(1, 2) for x in (q, k, v))
-        mask = None
-        if sliding_window is not None and length > sliding_window:
-            mask = _band(length, sliding_window, causal, q.device)
+        if layout.prefix is not None:
+            layer = int(module.layer_idx)  # type: ignore[arg-type]
+            ahead = layout.prefix[layer].to(ks.dtype).unsqueeze(1)
+            ahead = ahead.expand(-1, rows, -1, -1, -1)
+            ks, vs = torch.cat([ahead[0], ks], dim=2), torch.cat([ahead[1], vs], dim=2)
+        mask = _mask(layout, length, ks.shape[2] - length, sliding_window, causal, qs)
         piece = F.scaled_dot_product_attention(
             qs,
             ks,
@@ -118,12 +139,24 @@ def _attention(
     return joined.unsqueeze(0), None
 
 
-def _band(length: int, window: int, causal: bool, device: torch.device) -> Tensor:
-    """``(length, length)`` bool: which keys lie inside the sliding window of each query."""
-    steps = torch.arange(length, device=device)
+def _mask(
+    layout: Layout, length: int, ahead: int, window: int | None, causal: bool, query: Tensor
+) -> Tensor | None:
+    """``(length, ahead + length)`` bool or ``(heads, ...)`` additive mask, or None where the plain
+    call says it all. Whatever is ahead of the row is seen by each of its tokens."""
+    if window is not None and length <= window:
+        window = None
+    if window is None and layout.slopes is None and not (causal and ahead):
+        return None
+    steps = torch.arange(length, device=query.device)
     distance = steps[:, None] - steps[None, :]
-    near = distance.abs() < window
-    return near & (distance >= 0) if causal else near
+    seen = distance >= 0 if causal else torch.ones_like(distance, dtype=torch.bool)
+    if window is not None:
+        seen &= distance.abs() < window
+    if layout.slopes is None:
+        return F.pad(seen, (ahead, 0), value=True)
+    bias = layout.slopes.to(query)[:, None, None] * -distance.abs().to(query)
+    return F.pad(bias.masked_fill(~seen, float("-inf")), (ahead, 0))
 
 
 def _use_packed_attention(model: PreTrainedModel) -> list[tuple[Any, str]]:

@@ -97,24 +97,28 @@ def _bare(rows: Sequence[Row], device: torch.device | str) -> tuple[TextBatch, T
     return batch, torch.tensor(index, dtype=torch.int64, device=device)
 
 
-class _PlacedLayout(Layout):
-    """A layout whose positions are given."""
-
-    def __init__(self, lengths: Sequence[int], placed: Tensor) -> None:
-        super().__init__(lengths)
-        self.placed = placed
-
-    def positions(self, first: int = 0, device: torch.device | str = "cpu") -> Tensor:
-        return (self.placed + first).unsqueeze(0).to(device)
-
-
 def read_packed(
-    model: PreTrainedModel, packing: Packing, batch: TextBatch, every_layer: bool = False
+    model: PreTrainedModel,
+    packing: Packing,
+    batch: TextBatch,
+    every_layer: bool = False,
+    prefix: Sequence[Tensor] | None = None,
+    slopes: Tensor | None = None,
 ) -> list[Tensor]:
-    """``(tokens, d)`` states without padding: the last layer's, or every layer's."""
-    layout = Layout(batch.lengths)
-    if batch.positions is not None:
-        layout = _PlacedLayout(batch.lengths, batch.positions)
+    """``(tokens, d)`` states without padding: the last layer's, or every layer's.
+
+    Args:
+        prefix: keys and values ahead of every row, a tensor a layer; rows take the positions
+            behind it.
+        slopes: ALiBi slopes, which take the place of positions.
+    """
+    placed = batch.positions
+    if slopes is not None:
+        placed = torch.zeros_like(batch.ids)
+    elif prefix is not None:
+        own = placed if placed is not None else Layout(batch.lengths).positions().squeeze(0)
+        placed = own.to(batch.ids.device) + prefix[0].shape[2]
+    layout = Layout(batch.lengths, placed=placed, prefix=prefix, slopes=slopes)
     output = packed_output(
         model, layout, packing, input_ids=batch.ids, **_options(model, every_layer)
     )

@@ -15,12 +15,13 @@ from mmembed.gpte import reading
 from mmembed.gpte.bidirectional import make_bidirectional
 from mmembed.gpte.heads import LexicalHead, MultiVectorHead, Projection, TrainOnly, splade
 from mmembed.gpte.layers import LatentAttention, LayerMean, LayerWeights
-from mmembed.gpte.long_context import positions_of
+from mmembed.gpte.long_context import alibi_slopes, drop_positions, positions_of
 from mmembed.gpte.packed import packing_of
 from mmembed.gpte.pooling import pooling_of
 from mmembed.gpte.protocols import Outputs
 from mmembed.gpte.reading import TextBatch
 from mmembed.gpte.rows import Row
+from mmembed.gpte.soft_prompts import SoftPrefix
 from mmembed.gpte.states import TokenStates, offsets_of
 from mmembed.gpte.text_settings import ProjectionSettings, TextSettings
 from mmembed.gpte.tokenizing import Tokenizing
@@ -71,7 +72,7 @@ class TextEncoder(nn.Module):
                 "not belong together, or resize_token_embeddings was forgotten"
             )
         end_id = None if settings.end_token is None else _id_of(tokenizer, settings.end_token)
-        self.max_tokens = _max_tokens(self.base, tokenizer, settings.max_tokens)
+        self.max_tokens = _max_tokens(self.base, tokenizer, settings)
         self.tokenizing = Tokenizing(tokenizer, self.max_tokens, end_id, summary)
         if settings.decoder_first and not self.base.config.is_encoder_decoder:
             raise ConfigError(f"{type(self.base).__name__} has no decoder beside its encoder")
@@ -79,7 +80,23 @@ class TextEncoder(nn.Module):
             make_bidirectional(self.base)
         self.packing = None if settings.decoder_first else packing_of(self.base)
         self.hidden_size: int = self.base.config.hidden_size
+        self._add_attention_extras()
         self._add_heads()
+
+    def _add_attention_extras(self) -> None:
+        settings = self.settings
+        self.slopes: Tensor | None
+        self.register_buffer("slopes", None, persistent=False)
+        self.prefix: SoftPrefix | None = None
+        if not (settings.alibi or settings.prefix_tokens):
+            return
+        if self.packing is None:
+            raise ConfigError(f"{type(self.base).__name__} does not pack: no ALiBi, no prefix")
+        if settings.alibi:
+            drop_positions(self.base)
+            self.slopes = alibi_slopes(self.base.config.num_attention_heads)
+        if settings.prefix_tokens:
+            self.prefix = SoftPrefix(self.base, settings.prefix_tokens)
 
     def _add_heads(self) -> None:
         settings, width = self.settings, self.hidden_size
@@ -178,7 +195,8 @@ class TextEncoder(nn.Module):
         """Token states of the batch, layers mixed and latent attention applied where set."""
         every = self.mixture is not None
         if self.packing is not None:
-            layers = reading.read_packed(self.base, self.packing, batch, every)
+            prefix = None if self.prefix is None else self.prefix()
+            layers = reading.read_packed(self.base, self.packing, batch, every, prefix, self.slopes)
         elif self.settings.decoder_first:
             layers = reading.read_decoder_first(self.base, self._pad_id, batch, every)
         else:
@@ -256,9 +274,12 @@ def _id_of(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
 
 
 def _max_tokens(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, wanted: int | None
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, settings: TextSettings
 ) -> int:
-    room = positions_of(model)
+    wanted = settings.max_tokens
+    room = None if settings.alibi else positions_of(model)
+    if room is not None:
+        room -= settings.prefix_tokens
     if wanted is None:
         limits = [limit for limit in (room, tokenizer.model_max_length) if limit is not None]
         # Tokenizers without a limit give an astronomic one.

@@ -51,6 +51,8 @@ class TextSettings:
         summary_tokens: number of learned tokens for ``{summary}`` slots (GEM).
         decoder_first: read an encoder-decoder at the first step of its decoder (Sentence-T5).
         bidirectional: take the causal mask off a decoder.
+        prefix_tokens: length of a learned prefix of every layer (PromCSE); 0 leaves it out.
+        alibi: symmetric ALiBi in the place of a learned table of positions (JinaBERT).
         layers: hidden states to mix before pooling, 0 the embeddings' and -1 the last; empty reads
             the last layer.
         learned_layers: mix them by learned weights in place of the mean.
@@ -75,6 +77,8 @@ class TextSettings:
     summary_tokens: int = 0
     decoder_first: bool = False
     bidirectional: bool = False
+    prefix_tokens: int = 0
+    alibi: bool = False
     layers: tuple[int, ...] = ()
     learned_layers: bool = False
     latents: int = 0
