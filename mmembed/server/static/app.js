@@ -6,6 +6,7 @@ import * as detail from "./detail.js";
 import { readState, writeState } from "./state.js";
 
 const RESULTS = 60;
+const MEDIA_BEFORE_CODE = 10;
 const MAX_IMAGE_BYTES = 20e6;
 const TABS = [
   ["all", "All"], ["image", "Photos"], ["document", "Pages"],
@@ -40,7 +41,7 @@ async function search() {
   try {
     const asked = { q: state.q.trim(), like: state.like, image, show: state.show, k: RESULTS };
     const answer = await api.search(asked, mine.signal);
-    found = answer.results;
+    found = state.show === "all" ? arranged(answer.results) : answer.results;
     tookMs = answer.took_ms;
     render();
   } catch (error) {
@@ -51,6 +52,15 @@ async function search() {
   } finally {
     if (running === mine) document.body.classList.remove("busy");
   }
+}
+
+/** Code goes before media where it fits the query better, and otherwise after the best of them. */
+function arranged(results) {
+  const code = results.filter(({ kind }) => kind === "code");
+  const media = results.filter(({ kind }) => kind !== "code");
+  const best = (list) => Math.max(...list.map(({ similarity }) => similarity ?? -1));
+  const at = best(code) > best(media) ? 0 : MEDIA_BEFORE_CODE;
+  return [...media.slice(0, at), ...code, ...media.slice(at)];
 }
 
 function complain(message) {
@@ -244,6 +254,17 @@ function vertical(from, direction) {
 
 // --- starting -----------------------------------------------------------------------------------
 
+/** "297 photos, 26 pages and code" */
+function contents({ modalities, code }) {
+  const parts = TABS.filter(([show]) => modalities[show]).map(([show, label]) => {
+    const count = modalities[show];
+    const word = label.toLowerCase();
+    return `${count.toLocaleString("en")} ${count === 1 ? word.replace(/s$/, "") : word}`;
+  });
+  if (code) parts.push("code");
+  return new Intl.ListFormat("en").format(parts) || "Nothing indexed";
+}
+
 function makeTabs({ modalities, code, items }) {
   const counts = { all: items, ...modalities };
   const has = (show) => show === "all" || (show === "code" ? code : counts[show] > 0);
@@ -277,8 +298,7 @@ try {
   const about = await api.info();
   makeTabs(about);
   showTab();
-  const items = about.items.toLocaleString("en");
-  $("collection").textContent = `${items} items, embedded with ${about.model.name}.`;
+  $("collection").textContent = `${contents(about)}, embedded with ${about.model.name}`;
 } catch (error) {
   complain(error.message);
 }

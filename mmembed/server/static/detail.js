@@ -46,11 +46,16 @@ export function show(result, { first, last }) {
   const metadata = Object.entries(result.metadata).filter(([, value]) => value !== null);
   fill("detail-metadata", metadata.map(([name, value]) => [name, [value].flat().join(", ")]));
   $("detail-metadata-box").hidden = metadata.length === 0;
-  $("detail-text").textContent = result.text;
+  $("detail-text").textContent = flowing(result);
   $("detail-text-box").hidden = !result.text || !result.preview;
   $("previous").disabled = first;
   $("next").disabled = last;
   if (!dialog.open) dialog.showModal();
+}
+
+/** A page's text layer breaks its lines where the page did, which says nothing here. */
+function flowing({ kind, text }) {
+  return kind === "document" ? text.replace(/(\S)\r?\n(?=\S)/g, "$1 ") : text;
 }
 
 function stageOf(result) {
