@@ -118,7 +118,9 @@ def horizontal_overflow(page: Page) -> int:
 def test_words_find_photos_pages_clips_and_code(page: Page) -> None:
     page.goto("/")
     expect(page.get_by_role("searchbox")).to_be_focused()
-    expect(page.locator("#collection")).to_have_text("3 photos, 2 pages, 1 clip, 1 text, and code, embedded with colours")
+    expect(page.locator("#collection")).to_have_text(
+        "3 photos, 2 pages, 1 clip, 1 text, and code, embedded with colours"
+    )
     ask(page, "red")
     found = names(page)
     assert set(found[:3]) == {"p0.png", "clip.mp4", "paper.pdf"}

@@ -11,7 +11,7 @@ from colour_model import ColourModel
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from mmembed.errors import ConfigError
+from mmembed.errors import ConfigError, InputError
 from mmembed.search.index import Index
 from mmembed.server.app import create_app, run
 from mmembed.server.worker import ModelWorker
@@ -105,6 +105,36 @@ def test_other_machines_are_kept_out_by_default(host: str, tmp_path: Path) -> No
     with pytest.raises(ConfigError, match="allow-remote") as raised:
         run(tmp_path, host=host)
     assert host in str(raised.value)
+
+
+def test_run_puts_the_parts_together(
+    colour_index: Index, media_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[list[str]] = []
+
+    def serve(app: FastAPI, host: str, port: int, **options: Any) -> None:
+        assert (host, port) == ("127.0.0.1", 8765)
+        with TestClient(app, base_url="http://127.0.0.1:8765") as client:
+            results = client.get("/api/search", params={"q": "red", "modality": "image"}).json()
+            served.append([each["name"] for each in results["results"]])
+            folder = results["results"][0]["folder"]
+            assert folder == "trip"  # the folder of the index is the root of its media
+            assert client.get("/health", headers={"host": "evil.example"}).status_code == 421
+
+    monkeypatch.setattr("uvicorn.run", serve)
+    monkeypatch.setattr("mmembed.embedder.Embedder.from_pretrained", lambda name: ColourModel())
+    run(media_folder, port=8765)
+    assert served[0][0] == "p0.png"
+
+
+def test_run_names_what_is_missing(
+    tmp_path: Path, media_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmembed.embedder.Embedder.from_pretrained", lambda name: ColourModel())
+    with pytest.raises(InputError, match="holds no index"):
+        run(tmp_path)
+    with pytest.raises(InputError, match="holds no code index"):
+        run(media_folder, tmp_path)
 
 
 def test_there_are_no_pages_that_load_from_elsewhere(client: TestClient) -> None:

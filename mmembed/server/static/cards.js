@@ -26,8 +26,8 @@ export function describe(result) {
 
 /** The steps of the search, in the order they ran, as [name, score]. */
 export function steps(result) {
-  const names = { dense: "similarity", text: "words", rrf: "fused" };
-  const known = ["dense", "text", "rrf"].filter((name) => name in result.scores);
+  const names = { dense: "similarity", text: "words", lexical: "words", rrf: "fused" };
+  const known = Object.keys(names).filter((name) => name in result.scores);
   const others = Object.keys(result.scores).filter((name) => !(name in names));
   return [...known, ...others].map((name) => [names[name] ?? name, result.scores[name]]);
 }
@@ -63,7 +63,8 @@ export function card(result, position) {
   title.title = result.name;
   const score = element("span", { className: "score", textContent: shown(result.similarity) });
   const rest = steps(result).filter(([name]) => name !== "similarity");
-  const stepText = rest.map(([name, value]) => `${name} ${short(value)}`).join(" · ");
+  const parts = rest.map(([name, value]) => `${name} ${short(value)}`);
+  const stepText = [result.language, ...parts].filter(Boolean).join(" · ");
   const meter = element("span", { className: "meter", ariaHidden: "true" }, element("span"));
   meter.firstChild.style.width = `${Math.max(0, Math.min(1, result.similarity ?? 0)) * 100}%`;
   const foot = element(
@@ -102,7 +103,7 @@ function titleOf(result) {
 
 function badgeOf(result) {
   if (result.kind === "document") return `Page ${result.page}`;
-  return result.kind === "image" ? "" : result.kind === "code" ? result.language : KINDS[result.kind];
+  return result.kind === "image" || result.kind === "code" ? "" : KINDS[result.kind];
 }
 
 function short(value) {
