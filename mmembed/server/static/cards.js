@@ -51,6 +51,7 @@ export function card(result, position) {
   const face = element("div", { className: `face ${result.kind}` });
   if (result.kind === "code") {
     face.append(codeBlock(result, 11));
+    face.setAttribute("aria-hidden", "true"); // the name says it; the dialog reads it out
   } else if (result.preview) {
     face.append(picture(result));
   } else {
@@ -61,7 +62,12 @@ export function card(result, position) {
 
   const title = element("span", { className: "name", textContent: titleOf(result) });
   title.title = result.name;
-  const score = element("span", { className: "score", textContent: shown(result.similarity) });
+  const score = element(
+    "span",
+    { className: "score" },
+    element("span", { className: "visually-hidden", textContent: "similarity " }),
+    shown(result.similarity),
+  );
   const rest = steps(result).filter(([name]) => name !== "similarity");
   const parts = rest.map(([name, value]) => `${name} ${short(value)}`);
   const stepText = [result.language, ...parts].filter(Boolean).join(" · ");
@@ -77,10 +83,6 @@ export function card(result, position) {
 
   const button = element("button", { type: "button", className: "card" }, face, foot);
   button.dataset.position = String(position);
-  button.setAttribute(
-    "aria-label",
-    `${describe(result)}, similarity ${shown(result.similarity) || "unknown"}`,
-  );
   const item = element("li", { className: result.kind === "code" ? "wide" : "" }, button);
   if (plays(result)) animate(button, face, result);
   return item;
