@@ -40,7 +40,8 @@ class Triplet:
     def _distance(self, left: Tensor, right: Tensor) -> Tensor:
         if self.distance == "cosine":
             return 1 - (unit(left) * unit(right)).sum(dim=1)
-        return F.pairwise_distance(left, right, p=2 if self.distance == "euclidean" else 1)
+        order = 2 if self.distance == "euclidean" else 1
+        return torch.linalg.vector_norm(left - right, ord=order, dim=1)
 
 
 @dataclass(frozen=True)
