@@ -1,9 +1,8 @@
 """Where a file may be cut, and the best way to cut it.
 
 Split: whatever is too big is opened, from the root down, into the parts that begin on rows of their
-own. Merge: neighbouring parts are packed into the fewest chunks that fit, and among those ways the
-one that cuts at the shallowest places. (cAST, Zhang et al. 2025, merges greedily; an exact packing
-costs the same and never leaves a needless piece.)
+own. Merge: neighbouring parts are packed into few chunks that fit, so that cuts fall at shallow
+places and none leaves a scrap. (cAST, Zhang et al. 2025, merges greedily.)
 """
 
 from __future__ import annotations
@@ -28,6 +27,8 @@ _SMALL = 0.15
 # levels of depth never cost as much as one more chunk.
 _DEPTH_COST = 0.09
 _MAX_DEPTH_COST = 0.9
+# Times the square of a chunk's empty share: two halves are better than a scrap and a full chunk.
+_SCRAP_COST = 0.5
 _TAB = 4
 
 
@@ -129,7 +130,7 @@ def row_units(source: Source, first: int, end: int, depth: int) -> list[Unit]:
         units.append(Unit(row, row + 1, depth if row == first else below))
         after_blank = False
     # Blank rows belong to the unit above them, so that units are without gaps.
-    ends = [unit.first for unit in units[1:]] + [end]
+    ends = [unit.first for unit in units[1:]] + [end] * bool(units)
     return [Unit(unit.first, stop, unit.depth) for unit, stop in zip(units, ends, strict=True)]
 
 
@@ -180,7 +181,7 @@ def segments(units: list[Unit], outline: Outline, sizes: Sizes) -> Iterator[list
 def pack(units: list[Unit], sizes: Sizes) -> list[tuple[int, int]]:
     """Row ranges ``(first, end)`` of the chunks; one that does not fit is a single unit.
 
-    Dynamic programming over cuts: fewest chunks first, then the shallowest cuts.
+    Dynamic programming over cuts: few chunks, cut at shallow places, none of them a scrap.
     """
     top = min((unit.depth for unit in units), default=0)
     best = [0.0]
@@ -188,10 +189,13 @@ def pack(units: list[Unit], sizes: Sizes) -> list[tuple[int, int]]:
     for stop in range(1, len(units) + 1):
         cost, choice = float("inf"), stop - 1
         for start in range(stop - 1, -1, -1):
-            if start < stop - 1 and not sizes.fits(units[start].first, units[stop - 1].end):
+            size = sizes.of(units[start].first, units[stop - 1].end)
+            if start < stop - 1 and size > sizes.limit:
                 break
             depth = units[start].depth - top if start else 0
+            scrap = max(0.0, 1.0 - size / sizes.limit)
             candidate = best[start] + 1.0 + min(_MAX_DEPTH_COST, _DEPTH_COST * depth)
+            candidate += _SCRAP_COST * scrap * scrap
             if candidate < cost:
                 cost, choice = candidate, start
         best.append(cost)

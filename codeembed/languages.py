@@ -227,7 +227,6 @@ _BY_FILE_NAME = {name: lang for lang in _ALL for name in lang.file_names}
 _BY_INTERPRETER = {name: lang for lang in _ALL for name in lang.interpreters}
 _BY_ALIAS = {alias: lang.name for lang in _ALL for alias in lang.aliases}
 _TEXT_FILE_NAMES = {"Dockerfile": "dockerfile", "Makefile": "make", "CMakeLists.txt": "cmake"}
-_SHEBANG = re.compile(rb"^#!\s*\S*?([\w-]+)(?:\s+(?:-\S+\s+)*([\w-]+))?")
 _CPP_HEADER = re.compile(
     rb"^\s*(?:class\s+\w|namespace\b|template\s*<|using\s+\w|public:|private:|extern\s+\"C\")",
     re.MULTILINE,
@@ -252,12 +251,20 @@ def detect(path: str, head: bytes = b"") -> str:
     text = _TEXT_FILE_NAMES.get(pure.name) or TEXT_FORMATS.get(suffix)
     if text is not None:
         return text
-    if not suffix and (match := _SHEBANG.match(head)):
-        program = match[2] if match[1] == b"env" and match[2] else match[1]
-        lang = _BY_INTERPRETER.get(program.decode().rstrip("0123456789."))
+    if not suffix and head.startswith(b"#!"):
+        lang = _BY_INTERPRETER.get(_interpreter(head))
         if lang is not None:
             return lang.name
     return UNKNOWN
+
+
+def _interpreter(head: bytes) -> str:
+    """The program of a ``#!`` line, past ``env`` and its options, without a version."""
+    line = head.partition(b"\n")[0].removeprefix(b"#!").decode("utf-8", "replace")
+    programs = [PurePath(word).name for word in line.split() if not word.startswith("-")]
+    if programs[:1] == ["env"]:
+        del programs[0]
+    return programs[0].rstrip("0123456789.") if programs else ""
 
 
 def language(name: str) -> Language | None:

@@ -7,11 +7,8 @@ import re
 __all__ = ["identifiers", "words"]
 
 _RUN = re.compile(r"\w+")
-# An acronym before a capitalised word (HTTP in HTTPServer), a word, an acronym, letters of other
-# scripts, a number.
-_PART = re.compile(
-    r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[^\W\d_a-zA-Z]+|\d+",
-)
+# An acronym before a capitalised word (HTTP in HTTPServer), a word, an acronym, a number.
+_PART = re.compile(r"[A-Z]+(?=[A-Z][^\W\d_A-Z])|[A-Z]?[^\W\d_A-Z]+|[A-Z]+|\d+")
 _MAX_WORD = 64
 
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from pathspec import GitIgnoreSpec
-
+from codeembed.ignore import IgnoreRules
 from codeembed.languages import UNKNOWN, detect
 from mmembed.errors import InputError
 
@@ -149,13 +148,13 @@ class _Rules:
     ``above`` is the way from that folder down to the root, for ignore files above the root.
     """
 
-    spec: GitIgnoreSpec
+    rules: IgnoreRules
     prefix: str
     above: str = ""
 
     def verdict(self, path: str) -> bool | None:
         """True for ignored, False for un-ignored, None for no match."""
-        return self.spec.check_file(self.above + path.removeprefix(self.prefix)).include
+        return self.rules.verdict(self.above + path.removeprefix(self.prefix))
 
 
 class _Walker:
@@ -239,7 +238,7 @@ class _Walker:
         for folder in folders[tops[0] : 0 : -1]:
             above = self._root.relative_to(folder).as_posix() + "/"
             for rules in self._rules_in(folder, ""):
-                yield _Rules(rules.spec, "", above)
+                yield _Rules(rules.rules, "", above)
 
     def _rules_in(self, folder: Path, prefix: str) -> Iterator[_Rules]:
         for name in IGNORE_FILES:
@@ -247,10 +246,11 @@ class _Walker:
             try:
                 if not file.is_file():
                     continue
-                lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-                yield _Rules(GitIgnoreSpec.from_lines(lines), prefix)
-            except (OSError, ValueError) as error:
+                text = file.read_text(encoding="utf-8-sig", errors="replace")
+            except OSError as error:
                 self._skip(prefix + name, Skip.UNREADABLE, f"ignore rules not used: {error}")
+            else:
+                yield _Rules(IgnoreRules(text.split("\n")), prefix)
 
     def _skip(self, path: str, reason: Skip, detail: str = "") -> None:
         self._result.skipped.append(Skipped(path, reason, detail))
