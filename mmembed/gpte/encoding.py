@@ -21,7 +21,7 @@ def encode(
     *,
     role: str | None = None,
     instruction: str | Sequence[str | None] | None = None,
-    batch_tokens: int = 8192,
+    batch_tokens: int = 4096,
 ) -> Tensor:
     """Dense vectors of texts, from the encoder in evaluation mode.
 

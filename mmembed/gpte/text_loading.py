@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mmembed.errors import ModelLoadError
+from mmembed.gpte.folders import whole_folder
 from mmembed.gpte.lora import merged_state_dict
 from mmembed.gpte.st_format import read_st_folder
 from mmembed.gpte.text_encoder import TextEncoder
@@ -82,10 +82,7 @@ def save_text_encoder(encoder: TextEncoder, folder: Path) -> None:
     """
     from safetensors.torch import save_file
 
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with whole_folder(folder) as partial:
         encoder.full.save_pretrained(partial, state_dict=merged_state_dict(encoder.full))
         encoder.tokenizer.save_pretrained(partial)
         heads = _head_tensors(encoder)
@@ -93,19 +90,6 @@ def save_text_encoder(encoder: TextEncoder, folder: Path) -> None:
             save_file({key: value.contiguous() for key, value in heads.items()}, partial / _HEADS)
         settings = replace(encoder.settings, max_tokens=encoder.max_tokens)
         (partial / _SETTINGS).write_text(settings.to_json(), encoding="utf-8")
-        _swap(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _swap(new: Path, folder: Path) -> None:
-    """Put a complete folder in the place of an earlier one."""
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _folder_of(name_or_path: str | Path) -> Path:

@@ -1,0 +1,1 @@
+"""Write a trained text encoder for other runtimes."""
