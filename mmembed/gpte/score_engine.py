@@ -172,21 +172,18 @@ class _Tiled(torch.autograd.Function):
                 sums[k] += loss
                 for block, score in zip(blocks, scores, strict=True):
                     block.accumulate(k, score, dims)
-        ctx.save_for_backward(*(g for g in grads if g is not None))
-        ctx.present = [g is not None for g in grads]
+        ctx.grads = grads
         ctx.mark_non_differentiable(sums)
         return sums @ sums.new_tensor(weights), sums
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        saved = iter(ctx.saved_tensors)
-        scale = outer[0]
-        grads = [next(saved) if present else None for present in ctx.present]
-        if scale.item() != 1.0:
-            # In place: these tensors belong to this node alone, and copies would double the peak.
-            grads = [g if g is None else g.mul_(scale) for g in grads]
-        return None, *grads
+        if ctx.grads is None:
+            raise RuntimeError("a tiled loss can be differentiated once; compute it again")
+        # In place: the gradients belong to this node alone, and copies would double the peak.
+        grads, ctx.grads = ctx.grads, None
+        return None, *(g if g is None else g.mul_(outer[0]) for g in grads)
 
 
 def _differentiate(

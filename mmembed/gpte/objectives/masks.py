@@ -142,7 +142,9 @@ class ModalityMask:
     def log_weights(self, view: View) -> Tensor | None:
         """As :meth:`SoftMask.log_weights`."""
         foreign = self._foreign(view) if self.weight > 0.0 else None
-        return None if foreign is None else foreign * math.log(self.weight)
+        if foreign is None:
+            return None
+        return foreign.to(view.scores.dtype) * math.log(self.weight)
 
     def _foreign(self, view: View) -> Tensor | None:
         if view.column_kind not in ("positive", "negative"):
