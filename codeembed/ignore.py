@@ -34,6 +34,14 @@ class _Pattern:
     folders_only: bool
     whole_path: bool
 
+    def matches(self, path: str) -> bool:
+        """Whether it matches this very path; a folder ends with ``/``."""
+        if self.folders_only and not path.endswith("/"):
+            return False
+        path = path.rstrip("/")
+        name = path if self.whole_path else path.rsplit("/", 1)[-1]
+        return self.regex.fullmatch(name) is not None
+
 
 class IgnoreRules:
     """The patterns of one ignore file, for paths relative to the folder that it is in."""
@@ -48,13 +56,14 @@ class IgnoreRules:
         Args:
             path: With ``/``; a folder ends with one.
         """
-        is_folder = path.endswith("/")
-        path = path.rstrip("/")
-        name = path.rsplit("/", 1)[-1]
+        return next((each.ignores for each in self._patterns if each.matches(path)), None)
+
+    def verdict_below(self, path: str) -> bool | None:
+        """The same where a pattern that matches a folder holds for everything inside it."""
+        parts = path.rstrip("/").split("/")
+        above = ["/".join(parts[:depth]) + "/" for depth in range(1, len(parts))]
         for pattern in self._patterns:
-            if pattern.folders_only and not is_folder:
-                continue
-            if pattern.regex.fullmatch(path if pattern.whole_path else name):
+            if any(pattern.matches(each) for each in (path, *above)):
                 return pattern.ignores
         return None
 
@@ -96,8 +105,11 @@ def _translate(glob: str) -> str | None:
             stars = len(glob) - at - len(glob[at:].lstrip("*"))
             before, after = glob[:at], glob[at + stars :]
             at += stars
-            if stars == 2 and before[-1:] in ("", "/") and after[:1] in ("", "/"):
-                if not after:
+            ends = not after or after.startswith(("/", "\\/"))
+            if stars > 1 and before[-1:] in ("", "/") and ends:
+                if after.startswith("\\"):
+                    parts.append(".*")
+                elif not after:
                     parts.append(".+" if before else ".*")
                 else:
                     parts.append("(?:.*/)?")

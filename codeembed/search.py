@@ -10,14 +10,13 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pathspec import GitIgnoreSpec
 
 from codeembed.catalog import Catalog, Row
+from codeembed.ignore import IgnoreRules
 from codeembed.languages import normalise_name
 from codeembed.results import CodeHit
 from codeembed.tokenize import identifiers
 from codeembed.tokens import CodeModel
-from mmembed.errors import ConfigError
 from mmembed.search.filters import And, Contains, Filter, In, Or
 from mmembed.search.fusion import reciprocal_rank_fusion
 from mmembed.search.store import Record, VectorStore
@@ -37,13 +36,13 @@ class CodeFilter:
     """Which chunks may be found.
 
     Attributes:
-        glob: Patterns as in ``.gitignore``: the last one that matches a path decides, ``!`` takes
-            out, a pattern without ``/`` matches names at any depth.
+        glob: Patterns as in ``.gitignore``: the last one that matches a path or a folder above it
+            decides, ``!`` takes out, a pattern without ``/`` matches names at any depth.
         language: Names or aliases; any of them.
         kind: Any of them; a chunk that defines several things has several kinds.
 
     Raises:
-        ConfigError: a language is unknown or a pattern cannot be read.
+        ConfigError: a language is unknown.
     """
 
     glob: tuple[str, ...] = ()
@@ -85,19 +84,14 @@ class CodeFilter:
     def _paths(self, rows: list[Row | None]) -> frozenset[str] | None:
         if not self.glob:
             return None
-        paths = {row.path for row in rows if row is not None}
-        return frozenset(path for path in paths if self._spec.check_file(path).include)
-
-    @cached_property
-    def _spec(self) -> GitIgnoreSpec:
+        rules = IgnoreRules(self.glob)
         # Patterns that only take out leave everything else in.
-        patterns = list(self.glob)
-        if all(pattern.startswith("!") for pattern in patterns):
-            patterns.insert(0, "**")
-        try:
-            return GitIgnoreSpec.from_lines(patterns)
-        except ValueError as error:
-            raise ConfigError(f"glob {self.glob}: {error}") from error
+        otherwise = all(pattern.startswith("!") for pattern in self.glob)
+        paths = {row.path for row in rows if row is not None}
+        verdicts = {path: rules.verdict_below(path) for path in paths}
+        return frozenset(
+            path for path in paths if (otherwise if verdicts[path] is None else verdicts[path])
+        )
 
 
 def find(
@@ -113,8 +107,8 @@ def find(
 
     ``dense`` orders by cosine, ``lexical`` by BM25. ``hybrid`` joins both lists by reciprocal rank
     fusion, and a query that spells out symbols (``parse_args``, ``HttpClient``, ``Foo.bar``) adds a
-    third list: the chunks that define one of them. It weighs as much as each of the others, so that
-    it settles ties between a definition and its uses but cannot lift an unrelated chunk alone.
+    third list: the chunks that define one of them. It counts twice, so that a definition comes
+    before a use that both searches put first.
     """
     mask = chosen.rows(catalog.rows)
     if k < 1 or not mask.any():
@@ -131,7 +125,7 @@ def find(
         lexical = dict(_best(bm25, candidates, catalog))
         rankings.append(list(lexical))
         if mode == "hybrid" and (definitions := _definitions(query, mask, bm25, catalog)):
-            rankings.append(definitions[:candidates])
+            rankings += [definitions[:candidates]] * 2
     if mode == "hybrid":
         ranked = reciprocal_rank_fusion(rankings)[:k]
     else:
