@@ -1,0 +1,121 @@
+"""ONNX and OpenVINO exports against the encoder they were made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from transformers import PreTrainedTokenizerFast as Fast
+
+from mmembed.errors import ConfigError, ModelLoadError
+from mmembed.gpte.encoding import encode
+from mmembed.gpte.export.graph import DenseGraph, padded_inputs
+from mmembed.gpte.export.onnx import export_onnx, load_onnx
+from mmembed.gpte.export.openvino import export_openvino, load_openvino
+from mmembed.gpte.prompts import PROMPTS, Prompt
+from mmembed.gpte.text_encoder import TextEncoder
+from mmembed.gpte.text_settings import ProjectionSettings, TextSettings
+
+TINY: dict[str, Any] = {
+    "vocab_size": 400,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 66,
+    "pad_token_id": 0,
+}
+TEXTS = ["the quick brown fox", "no", "hello world " * 20, "fox"]
+
+
+def encoder_of(family: str, tokenizer: Fast, **settings: Any) -> TextEncoder:
+    torch.manual_seed(0)
+    options = {"num_key_value_heads": 2, "head_dim": 8} if family == "Qwen3" else {}
+    kind = "AutoModel"
+    if family == "T5":
+        options = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
+        kind = "AutoModelForTextEncoding"
+    config = getattr(transformers, f"{family}Config")(**{**TINY, **options})
+    model = getattr(transformers, kind).from_config(config)
+    return TextEncoder(model, tokenizer, TextSettings(**settings)).eval()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"pooling": name} for name in ("first", "last", "max", "mean", "mean_sqrt", "last_k")]
+    + [
+        {"pooling": "position_weighted"},
+        {"pooling": ("first", "mean"), "projections": (ProjectionSettings(8, activation="tanh"),)},
+        {"layers": (0, 2), "learned_layers": True, "latents": 4, "normalize": False},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("family", ["Bert", "MPNet"])
+def test_padded_form_equals_the_packed_one(
+    family: str, settings: dict[str, Any], wordpiece: Fast
+) -> None:
+    prompts = {"query": Prompt.prefix("query: ", pooled="text")}
+    encoder = encoder_of(family, wordpiece, prompts=prompts, **settings)
+    graph = DenseGraph(encoder).eval()
+    for role in (None, "query"):
+        inputs = padded_inputs(encoder.tokenize(TEXTS, role=role), 0)
+        with torch.no_grad():
+            got = graph(**{name: torch.from_numpy(value) for name, value in inputs.items()})
+        torch.testing.assert_close(got, encode(encoder, TEXTS, role=role), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", ["Bert", "Qwen3", "T5"])
+def test_onnx(family: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    decoder = family == "Qwen3"
+    tokenizer: Fast = request.getfixturevalue("bytes_bpe" if decoder else "wordpiece")
+    prompt = Prompt(PROMPTS["instruct"].template, instruction="find", pooled="text")
+    settings: dict[str, Any] = {"prompts": {"query": prompt}, "max_tokens": 40}
+    if decoder:
+        settings |= {"bidirectional": True, "end_token": "<|endoftext|>"}
+    encoder = encoder_of(family, tokenizer, **settings)
+    export_onnx(encoder, tmp_path / "onnx")
+    graph = load_onnx(tmp_path / "onnx")
+    for role in (None, "query"):
+        ours = encode(encoder, TEXTS, role=role).numpy()
+        np.testing.assert_allclose(graph.encode(TEXTS, role=role), ours, rtol=0, atol=1e-5)
+        one = np.concatenate([graph.encode([text], role=role) for text in TEXTS])
+        np.testing.assert_allclose(one, ours, rtol=0, atol=1e-5)
+    # The encoder itself goes on as before.
+    assert encoder.packing is not None or family == "T5"
+    torch.testing.assert_close(encode(encoder, TEXTS, role="query").numpy(), ours)
+
+
+def test_openvino(wordpiece: Fast, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("openvino")
+    pytest.importorskip("nncf")
+    encoder = encoder_of("Bert", wordpiece)
+    ours = encode(encoder, TEXTS).numpy()
+    export_openvino(encoder, tmp_path / "float")
+    float32 = load_openvino(tmp_path / "float").encode(TEXTS)
+    np.testing.assert_allclose(float32, ours, rtol=0, atol=1e-4)
+    export_openvino(encoder, tmp_path / "int8", calibration=TEXTS * 4)
+    int8 = load_openvino(tmp_path / "int8").encode(TEXTS)
+    assert ((int8 * ours).sum(axis=1) > 0.98).all()
+    assert np.abs(int8 - ours).max() > 1e-4  # int8 it is
+    with pytest.raises(ConfigError, match="the list is empty"):
+        export_openvino(encoder, tmp_path / "none", calibration=[])
+
+
+def test_what_has_no_graph_is_refused(wordpiece: Fast, tmp_path: Path) -> None:
+    for settings, words in (
+        ({"heads": ("dense", "multi")}, "heads besides dense"),
+        ({"prefix_tokens": 2}, "a soft prefix"),
+        ({"alibi": True}, "symmetric ALiBi"),
+        ({"prompts": {"query": PROMPTS["promptbert"]}}, "template denoising"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            DenseGraph(encoder_of("Bert", wordpiece, **settings))
+    with pytest.raises(ModelLoadError, match=r"text_encoder\.json is missing"):
+        load_onnx(tmp_path)
