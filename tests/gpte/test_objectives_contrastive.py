@@ -371,3 +371,12 @@ def test_no_positive_is_an_error() -> None:
     columns.positive = None
     with pytest.raises(ConfigError, match="positive"):
         InfoNCE()(columns)
+
+
+def test_scores_are_not_rounded_under_autocast() -> None:
+    columns = Columns(*(Outputs(dense=x.detach().float()) for x in leaves(batch(0))))
+    loss = InfoNCE(temperature=0.01)
+    plain = loss(columns).total
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(loss(columns).total, plain)
+        assert torch.equal(loss.over_prefixes(columns, (D,), (1.0,)).total, plain)

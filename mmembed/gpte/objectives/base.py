@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from mmembed.gpte.protocols import Columns, Loss, Objective, Outputs
 __all__ = [
     "Learnable",
     "dense_of",
+    "full_precision",
     "learned_parameters",
     "loss_of",
     "meta",
@@ -23,6 +25,8 @@ __all__ = [
     "unit",
     "wide",
 ]
+
+_Call = TypeVar("_Call", bound=Callable[..., Loss])
 
 
 @runtime_checkable
@@ -53,6 +57,24 @@ def wide(x: Tensor) -> Tensor:
 def unit(x: Tensor) -> Tensor:
     """L2-normalised rows, at least float32; a zero row stays zero."""
     return F.normalize(wide(x), dim=-1)
+
+
+def full_precision(call: _Call) -> _Call:
+    """Let an objective compute outside autocast, where a product of scores would be rounded.
+
+    At a temperature of 0.01 logits reach 100, and bfloat16 steps by 0.5 there.
+    """
+
+    @functools.wraps(call)
+    def run(self: Objective, columns: Columns, *arguments: Any) -> Loss:
+        query = columns.query
+        heads = (query.dense, query.multi, query.sparse)
+        device = next((h.device.type for h in heads if h is not None), "cpu")
+        with torch.autocast(device, enabled=False):
+            found: Loss = call(self, columns, *arguments)
+        return found
+
+    return cast(_Call, run)
 
 
 def dense_of(outputs: Outputs) -> Tensor:

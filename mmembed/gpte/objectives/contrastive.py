@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mmembed.errors import ConfigError
 from mmembed.gpte.distributed import shard_of
-from mmembed.gpte.objectives.base import loss_of, shared, unit, wide
+from mmembed.gpte.objectives.base import full_precision, loss_of, shared, unit, wide
 from mmembed.gpte.objectives.candidates import (
     Candidates,
     Head,
@@ -124,11 +124,13 @@ class Contrastive(ABC):
             return {}
         return {"log_scale": torch.tensor(1.0 / self.temperature).log()}
 
+    @full_precision
     def __call__(self, columns: Columns) -> Loss:
         """The mean over all processes' rows."""
         total, sums = self._sums(columns, None)
         return loss_of(self.name, total, {self.name: sums[0]})
 
+    @full_precision
     def over_prefixes(
         self, columns: Columns, dims: Sequence[int], weights: Sequence[float]
     ) -> Loss:

@@ -12,7 +12,16 @@ from torch.nn import functional as F
 
 from mmembed.errors import ConfigError
 from mmembed.gpte.distributed import gather, shard_of
-from mmembed.gpte.objectives.base import dense_of, loss_of, meta, positive_of, shared, unit, wide
+from mmembed.gpte.objectives.base import (
+    dense_of,
+    full_precision,
+    loss_of,
+    meta,
+    positive_of,
+    shared,
+    unit,
+    wide,
+)
 from mmembed.gpte.objectives.scoring import Score, own_scores
 from mmembed.gpte.onednn import matmul_nt
 from mmembed.gpte.protocols import Columns, Loss, Outputs
@@ -55,6 +64,7 @@ class KLDistillation:
 
     name: ClassVar[str] = "kl"
 
+    @full_precision
     def __call__(self, columns: Columns) -> Loss:
         """The mean over all processes' queries."""
         scores = own_scores(columns, self.score)
@@ -86,6 +96,7 @@ class MarginMSE:
 
     name: ClassVar[str] = "margin_mse"
 
+    @full_precision
     def __call__(self, columns: Columns) -> Loss:
         """The mean over all processes' (query, negative) pairs."""
         scores = own_scores(columns, self.score)
@@ -122,6 +133,7 @@ class EmbeddingDistillation:
         torch.nn.init.orthogonal_(start)
         return {"teacher_projection": start}
 
+    @full_precision
     def __call__(self, columns: Columns) -> Loss:
         """The mean over columns of the means over all processes' rows."""
         students = {
@@ -169,6 +181,7 @@ class SimilarityDistillation:
 
     name: ClassVar[str] = "similarity_kd"
 
+    @full_precision
     def __call__(self, columns: Columns) -> Loss:
         """The mean over all processes' queries."""
         if not {"query", "positive"} <= set(columns.guide):

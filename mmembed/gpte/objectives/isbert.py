@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from mmembed.errors import ConfigError
 from mmembed.gpte.distributed import gather, shard_of
-from mmembed.gpte.objectives.base import dense_of, loss_of, wide
+from mmembed.gpte.objectives.base import dense_of, full_precision, loss_of, wide
 from mmembed.gpte.protocols import Columns, Loss
 from mmembed.gpte.states import row_ids
 
@@ -31,6 +31,7 @@ class LocalGlobalInformation:
 
     name: ClassVar[str] = "isbert"
 
+    @full_precision
     def __call__(self, columns: Columns) -> Loss:
         """Normalised by the (token, sentence) pairs of all processes."""
         states = columns.query.states

@@ -9,7 +9,7 @@ import torch
 
 from mmembed.errors import ConfigError
 from mmembed.gpte.distributed import gather, shard_of
-from mmembed.gpte.objectives.base import dense_of, loss_of, unit
+from mmembed.gpte.objectives.base import dense_of, full_precision, loss_of, unit
 from mmembed.gpte.protocols import Columns, Loss
 
 __all__ = ["LocalityPreservation"]
@@ -31,6 +31,7 @@ class LocalityPreservation:
 
     name: ClassVar[str] = "locality"
 
+    @full_precision
     def __call__(self, columns: Columns) -> Loss:
         """Over the queries of all processes."""
         if "query" not in columns.guide:

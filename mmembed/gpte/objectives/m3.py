@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmembed.errors import ConfigError
-from mmembed.gpte.objectives.base import loss_of, unit
+from mmembed.gpte.objectives.base import full_precision, loss_of, unit
 from mmembed.gpte.objectives.candidates import Head, collect, head_of, multi_of
 from mmembed.gpte.objectives.contrastive import Contrastive
 from mmembed.gpte.objectives.multivector import maxsim
@@ -74,6 +74,7 @@ class M3SelfDistillation:
 
     name: ClassVar[str] = "m3"
 
+    @full_precision
     def __call__(self, columns: Columns) -> Loss:
         """The mean over all processes' queries."""
         heads: tuple[Head, ...] = ("dense", "sparse", "multi")

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from mmembed.errors import ConfigError
 from mmembed.gpte.distributed import gather, shard_of
-from mmembed.gpte.objectives.base import dense_of, loss_of, meta, unit, wide
+from mmembed.gpte.objectives.base import dense_of, full_precision, loss_of, meta, unit, wide
 from mmembed.gpte.protocols import Columns, Loss
 
 __all__ = ["AnglE", "CoSENT", "CosineRegression", "angle_similarity", "cosent", "scored_pairs"]
@@ -99,6 +99,7 @@ class CoSENT:
         """``(m,)`` scores of pairs."""
         return (unit(left) * unit(right)).sum(dim=1)
 
+    @full_precision
     def __call__(self, columns: Columns) -> Loss:
         """One ranking over the pairs of all processes."""
         left, right, labels = scored_pairs(columns)
@@ -124,6 +125,7 @@ class CosineRegression:
 
     name: ClassVar[str] = "cosine"
 
+    @full_precision
     def __call__(self, columns: Columns) -> Loss:
         """The mean over the pairs of all processes."""
         left, right, labels = scored_pairs(columns)

@@ -10,7 +10,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmembed.gpte.distributed import gather, shard_of
-from mmembed.gpte.objectives.base import dense_of, loss_of, positive_of, shared, unit, wide
+from mmembed.gpte.objectives.base import (
+    dense_of,
+    full_precision,
+    loss_of,
+    positive_of,
+    shared,
+    unit,
+    wide,
+)
 from mmembed.gpte.protocols import Columns, Loss
 
 __all__ = ["SCD", "cross_correlation"]
@@ -61,6 +69,7 @@ class SCD:
                 found[f"norm_{layer}_shift"] = torch.zeros(self.projector)
         return found
 
+    @full_precision
     def __call__(self, columns: Columns) -> Loss:
         """Over the rows of all processes at once."""
         local = dense_of(columns.query)

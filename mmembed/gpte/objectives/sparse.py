@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmembed.errors import ConfigError
 from mmembed.gpte.distributed import Shard, global_sum, shard_of
-from mmembed.gpte.objectives.base import loss_of, shared
+from mmembed.gpte.objectives.base import full_precision, loss_of, shared
 from mmembed.gpte.objectives.candidates import head_of
 from mmembed.gpte.protocols import Columns, Loss, Outputs
 
@@ -59,6 +59,7 @@ class SparsityPenalty:
 
     name: ClassVar[str] = "sparsity"
 
+    @full_precision
     def __call__(self, columns: Columns) -> Loss:
         """The sum of both sides; parts are before their weights."""
         documents = [side for side in (columns.positive, columns.negative) if side is not None]

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from mmembed.errors import ConfigError
 from mmembed.gpte.distributed import gather, shard_of
-from mmembed.gpte.objectives.base import dense_of, loss_of, positive_of, unit
+from mmembed.gpte.objectives.base import dense_of, full_precision, loss_of, positive_of, unit
 from mmembed.gpte.protocols import Columns, Loss, Outputs
 
 __all__ = ["SpreadOut", "Triplet"]
@@ -26,6 +26,7 @@ class Triplet:
 
     name: ClassVar[str] = "triplet"
 
+    @full_precision
     def __call__(self, columns: Columns) -> Loss:
         """The mean over all processes' (query, negative) pairs."""
         k = columns.negatives_per_query
@@ -57,6 +58,7 @@ class SpreadOut:
 
     name: ClassVar[str] = "spread"
 
+    @full_precision
     def __call__(self, columns: Columns) -> Loss:
         """Over the rows of all processes."""
         sides = [self._side(side) for side in (columns.query, positive_of(columns))]
