@@ -109,7 +109,7 @@ def shard_of(rows: int, device: torch.device | str, *, same: int = 0) -> Shard:
         return Shard((rows,))
     mine = torch.tensor([rows, same], device=device)
     every = mine.new_empty(2 * world)
-    dist.all_gather_into_tensor(every, mine)
+    _all_gather(every, mine)
     counts, sames = every.view(world, 2).T.tolist()
     if len(set(sames)) > 1:
         raise ConfigError(
@@ -119,6 +119,17 @@ def shard_of(rows: int, device: torch.device | str, *, same: int = 0) -> Shard:
     return Shard(tuple(counts), _rank())
 
 
+def _all_gather(out: Tensor, mine: Tensor) -> None:
+    # torch 2.13 renamed both; the old names warn there.
+    call = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+    call(out, mine)
+
+
+def _reduce_scatter(out: Tensor, every: Tensor) -> None:
+    call = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+    call(out, every)
+
+
 def _exchange(x: Tensor, shard: Shard) -> Tensor:
     """All processes' rows of ``x``, in rank order."""
     longest = max(shard.counts)
@@ -126,7 +137,7 @@ def _exchange(x: Tensor, shard: Shard) -> Tensor:
     padded = flat.new_zeros(longest, *flat.shape[1:])
     padded[: len(flat)] = flat
     every = flat.new_empty(shard.world * longest, *flat.shape[1:])
-    dist.all_gather_into_tensor(every, padded)
+    _all_gather(every, padded)
     if min(shard.counts) != longest:
         blocks = every.view(shard.world, longest, *flat.shape[1:])
         every = torch.cat([b[:n] for b, n in zip(blocks, shard.counts, strict=True)])
@@ -147,7 +158,7 @@ class _Gather(torch.autograd.Function):
         grad = grads[0].contiguous().clone()
         if dist.get_backend() == "nccl" and min(shard.counts) == max(shard.counts):
             mine = grad.new_empty(shard.rows, *grad.shape[1:])
-            dist.reduce_scatter_tensor(mine, grad)
+            _reduce_scatter(mine, grad)
         else:
             dist.all_reduce(grad)
             mine = grad[shard.start : shard.start + shard.rows]

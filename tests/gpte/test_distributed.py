@@ -1,0 +1,70 @@
+"""The mean gradient of two processes equals that of one process on the joined batch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+WORLD = 2
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each of the processes found; one start for all cases."""
+    folder = tmp_path_factory.mktemp("gloo")
+    script = Path(__file__).with_name("distributed_cases.py")
+    out = folder / "report.json"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(script), str(rank), str(WORLD), str(folder / "store"), str(out)],
+            stderr=subprocess.PIPE,
+            env=environment,
+        )
+        for rank in range(WORLD)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, errors.decode()[-3000:]
+    return [json.loads(Path(f"{out}.{rank}").read_text()) for rank in range(WORLD)]
+
+
+def test_every_objective_is_invariant_to_the_number_of_processes(
+    reports: list[dict[str, Any]],
+) -> None:
+    for report in reports:
+        cases = {name: case for name, case in report.items() if ":" in name}
+        assert len(cases) > 60
+        wrong = {
+            name: case
+            for name, case in cases.items()
+            if case["gradient"] > 1e-6 or case["value"] > 1e-6 or case["parts"] > 1e-6
+        }
+        assert not wrong
+        assert report["registered"] == []  # every registered objective had a case
+
+
+def test_accumulated_steps_are_invariant_too(reports: list[dict[str, Any]]) -> None:
+    assert all(report["accumulation"]["gradient"] < 1e-6 for report in reports)
+
+
+def test_the_queue_is_the_same_everywhere(reports: list[dict[str, Any]]) -> None:
+    for report in reports:
+        assert report["queue"]["keys"] < 1e-12
+        assert report["queue"]["hashes"] == list(range(7))
+
+
+def test_collectives(reports: list[dict[str, Any]]) -> None:
+    for report in reports:
+        assert report["empty process"] == [1, 2, 2]
+        assert report["averaged"] == [0.5, 0.5]
+        assert "different numbers of negatives per query: [0, 1]" in report["disagreement"]
+    # Rows travel in bfloat16, are scored in float32, and gradients of both processes add up.
+    assert reports[0]["half"] == ["torch.float32", "torch.bfloat16", [0.0]]
+    assert reports[1]["half"] == ["torch.float32", "torch.bfloat16", [2.0, 4.0]]
