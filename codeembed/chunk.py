@@ -106,6 +106,7 @@ class Chunker:
     ) -> None:
         self._count = count_tokens
         self._special = count_tokens([""])[0]
+        self._rows_add_up = bool(getattr(count_tokens, "rows_add_up", False))
         self._time_limit = time_limit
         self._row_tokens: dict[bytes, int] = {}
         self.max_tokens = max_tokens
@@ -135,7 +136,7 @@ class Chunker:
         ]
         block = "block" if method is Method.TREE else "text"
         label = _Labeller(source, outline, path, block)
-        chunks = [label.chunk(*piece) for piece in self._within_limit(source, spans)]
+        chunks = [label.chunk(*piece) for piece in self._within_limit(source, spans, sizes)]
         return ChunkedFile(chunks, name, method, source.is_utf8)
 
     def _structure(
@@ -167,14 +168,18 @@ class Chunker:
         return [known[row] for row in source.rows]
 
     def _within_limit(
-        self, source: Source, spans: list[tuple[int, int]]
+        self, source: Source, spans: list[tuple[int, int]], sizes: Sizes
     ) -> Iterator[tuple[int, int, int]]:
         """``(start, end, tokens)`` of pieces that truly fit.
 
-        A sum over rows is only an estimate of the tokens of the whole, and one row can be too long:
-        such pieces are halved between rows, then cut inside a row.
+        For most tokenizers a sum over rows is only an estimate of the tokens of the whole, and one
+        row can be too long: such pieces are halved between rows, then cut inside a row.
         """
-        counts = self._count([source.text(*span) for span in spans])
+        if self._rows_add_up:
+            rows = ((source.row_of(start), source.row_of(end - 1) + 1) for start, end in spans)
+            counts = [self._special + sizes.of(*each) for each in rows]
+        else:
+            counts = self._count([source.text(*span) for span in spans])
         stack = [(*span, count) for span, count in zip(spans, counts, strict=True)][::-1]
         while stack:
             start, end, tokens = stack.pop()

@@ -24,6 +24,7 @@ _POSIX_CLASSES = {
     "upper": "A-Z",
     "xdigit": "0-9a-fA-F",
 }
+_WILDCARD = re.compile(r"[*?\[\\]")
 _POSIX_CLASS = re.compile(r"\[:(\w+):\]")
 
 
@@ -106,11 +107,13 @@ def _translate(glob: str) -> str | None:
             before, after = glob[:at], glob[at + stars :]
             at += stars
             ends = not after or after.startswith(("/", "\\/"))
-            if stars > 1 and before[-1:] in ("", "/") and ends:
+            # git matches what is before the first wildcard apart: to it `a**/b` begins with `**`.
+            begins = before.endswith("/") or not _WILDCARD.search(before)
+            if stars > 1 and begins and ends:
                 if after.startswith("\\"):
                     parts.append(".*")
                 elif not after:
-                    parts.append(".+" if before else ".*")
+                    parts.append(".+" if before.endswith("/") else ".*")
                 else:
                     parts.append("(?:.*/)?")
                     at += 1

