@@ -143,13 +143,19 @@ class LexicalHead(nn.Module):
         self.linear = nn.Linear(width, 1)
         self.register_buffer("skip", torch.tensor(sorted(skip_ids), dtype=torch.int64), False)
 
-    def forward(self, states: TokenStates) -> Tensor:
-        """``(n, vocab)`` non-negative float32 weights."""
+    def forward(self, states: TokenStates, *, exclude: str | None = None) -> Tensor:
+        """``(n, vocab)`` non-negative float32 weights.
+
+        Args:
+            exclude: a span whose tokens get no weight, e.g. ``"instruction"``.
+        """
         ids = _ids_of(states)
         weights = (
             torch.relu(self.linear(states.hidden.to(self.linear.weight.dtype))).squeeze(1).float()
         )
         weights = weights.masked_fill(torch.isin(ids, self.skip), 0.0)
+        if exclude is not None:
+            weights = weights.masked_fill(states.spans[exclude], 0.0)
         cells = row_ids(states.offsets) * self.vocab + ids
         flat = weights.new_zeros(len(states) * self.vocab)
         return flat.scatter_reduce(0, cells, weights, "amax").view(len(states), self.vocab)

@@ -184,9 +184,9 @@ class TextEncoder(nn.Module):
         if "dense" in heads:
             out.dense = self._dense(states, batch)
         if self.multi is not None:
-            out.multi, out.multi_mask = self.multi(states)
+            out.multi, out.multi_mask = self.multi(states, exclude="unpooled")
         if self.lexical is not None:
-            out.sparse = self.lexical(states)
+            out.sparse = self.lexical(states, exclude="unpooled")
         elif "splade" in heads:
             out.sparse = splade(states, self.lm_head)
         return out

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -161,9 +162,12 @@ def _load_model(
     if "add_pooling_layer" in inspect.signature(model_class.__init__).parameters:
         options["add_pooling_layer"] = False  # unused here, and unused parameters break DDP
     try:
-        model, report = model_class.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
-        )
+        # Tensors of another shape are refused below, by name.
+        options |= {"use_safetensors": True, "ignore_mismatched_sizes": True}
+        with _quiet():
+            model, report = model_class.from_pretrained(
+                folder, dtype=dtype, output_loading_info=True, **options
+            )
     except (OSError, RuntimeError, ValueError) as error:
         raise ModelLoadError(f"{folder}: {error}") from error
     # Another task's head or an unused decoder may be left over; a piece of a part we have may not.
@@ -183,6 +187,22 @@ def _load_model(
     if report["unexpected_keys"]:
         _log.info("%s: parts not used: %s", folder, sorted(report["unexpected_keys"]))
     return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from printing progress and its own report of what is judged here."""
+    from transformers.utils import logging as hf_logging
+
+    level, bar = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(level)
+        if bar:
+            hf_logging.enable_progress_bar()
 
 
 def _head_tensors(encoder: TextEncoder) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from mmembed.errors import ConfigError
 from mmembed.gpte.pooling import pooling_of
-from mmembed.gpte.prompts import Prompt
+from mmembed.gpte.prompts import PROMPTS, Prompt
 
 __all__ = ["HEADS", "ProjectionSettings", "TextSettings"]
 
@@ -141,7 +141,9 @@ class TextSettings:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TextSettings:
-        """Settings from plain values, as YAML gives them; prompts are dicts of their fields.
+        """Settings from plain values, as YAML gives them.
+
+        Prompts are dicts of their fields, or names in :data:`mmembed.gpte.prompts.PROMPTS`.
 
         Raises:
             ConfigError: an unknown key; the message holds the nearest known one.
@@ -151,16 +153,22 @@ class TextSettings:
             if isinstance(values.get(name), list):
                 values[name] = tuple(values[name])
         if "prompts" in values:
-            values["prompts"] = {
-                role: Prompt(**_known(Prompt, prompt))
-                for role, prompt in (values["prompts"] or {}).items()
-            }
+            prompts = (values["prompts"] or {}).items()
+            values["prompts"] = {role: _prompt(prompt) for role, prompt in prompts}
         if "projections" in values:
             values["projections"] = tuple(
                 ProjectionSettings(**_known(ProjectionSettings, one))
                 for one in values["projections"]
             )
         return cls(**values)
+
+
+def _prompt(value: str | Mapping[str, Any]) -> Prompt:
+    if not isinstance(value, str):
+        return Prompt(**_known(Prompt, value))
+    if value not in PROMPTS:
+        raise ConfigError(f"unknown prompt {value!r} (known: {', '.join(PROMPTS)})")
+    return PROMPTS[value]
 
 
 def _known(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -77,7 +77,10 @@ class Tokenizing:
         backend.no_truncation()
         backend.no_padding()
         strings = [one.string for one in rendered]
-        encodings = backend.encode_batch(strings, add_special_tokens=True)
+        try:
+            encodings = backend.encode_batch(strings, add_special_tokens=True)
+        except (TypeError, UnicodeEncodeError) as error:
+            raise _not_unicode(strings) or error from None
         rows = []
         for i, (one, encoding) in enumerate(zip(rendered, encodings, strict=True)):
             try:
@@ -120,6 +123,17 @@ class Tokenizing:
         for copy in copies:
             drop.update(copy[each:])
         return drop
+
+
+def _not_unicode(strings: Sequence[str]) -> InputError | None:
+    """The error of the first string that no UTF-8 can hold."""
+    for i, string in enumerate(strings):
+        try:
+            string.encode()
+        except UnicodeEncodeError as error:
+            hint = "decode the source with errors='replace'"
+            return InputError("text", f"is not Unicode: {error.reason}", hint, position=i)
+    return None
 
 
 def _not_empty(ids: list[int]) -> list[int]:

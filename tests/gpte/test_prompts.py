@@ -119,6 +119,8 @@ def test_errors_name_the_text_and_the_numbers(wordpiece: Fast) -> None:
     prompt = PROMPTS["instruct"]
     with pytest.raises(InputError, match=r"item 1: .* take \d+ of 12 tokens"):
         Tokenizing(wordpiece, 12).rows(prompt, ["a", "fox " * 9], ["find", "find the passage " * 9])
+    with pytest.raises(InputError, match="item 1: text: is not Unicode"):
+        Tokenizing(wordpiece, 12).rows(Prompt(), ["a", "b\ud800"], [None, None])
     with pytest.raises(InputError, match="item 0: text: is a int"):
         Tokenizing(wordpiece, 12).rows(Prompt(), [3], [None])  # type: ignore[list-item]
 

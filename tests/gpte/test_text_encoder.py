@@ -239,14 +239,20 @@ def test_splade_needs_a_head(wordpiece: Fast) -> None:
 
 def test_instruction_is_left_out_of_pooling(wordpiece: Fast) -> None:
     prompt = Prompt(PROMPTS["instruct"].template, pooled="text")
-    encoder = encoder_of("Bert", wordpiece, prompts={"query": prompt})
+    heads = ("dense", "multi", "lexical")
+    encoder = encoder_of("Bert", wordpiece, prompts={"query": prompt}, heads=heads)
     assert_alone_equals_together(encoder, role="query", instruction="find")
     batch = encoder.collate(encoder.tokenize(TEXTS[:1], role="query", instruction="find"))
     states = encoder.read(batch)
     inside = states.spans["instruction"]
     assert inside.any()
     expected = states.hidden[~inside].mean(dim=0, keepdim=True)
-    torch.testing.assert_close(encoder(batch).dense, expected)
+    out = encoder(batch)
+    torch.testing.assert_close(out.dense, expected)
+    assert out.multi_mask.sum() == (~inside).sum()
+    assert states.token_ids is not None
+    found = set(out.sparse[0].nonzero().squeeze(1).tolist())
+    assert found <= set(states.token_ids[~inside].tolist())
 
 
 def test_template_denoising_subtracts_the_bare_template(wordpiece: Fast) -> None:
@@ -322,6 +328,35 @@ def test_gradients_reach_the_model(wordpiece: Fast) -> None:
     assert [name for name in without if "pooler" not in name] == []
 
 
+@pytest.mark.parametrize("family", ["Bert", "Qwen3", "Bloom"])
+def test_gradient_checkpointing_gives_the_same_gradients(family: str, wordpiece: Fast) -> None:
+    grads = []
+    for checkpointing in (False, True):
+        encoder = encoder_of(family, wordpiece).train()
+        if checkpointing:
+            options = {"use_reentrant": False}
+            encoder.full.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
+        torch.manual_seed(0)  # dropout is on
+        out = encoder(encoder.collate(encoder.tokenize(TEXTS)))
+        (out.dense * torch.linspace(-1, 1, 32)).sum().backward()
+        grads.append({n: p.grad for n, p in encoder.named_parameters() if p.grad is not None})
+    assert grads[0].keys() == grads[1].keys()
+    for name, grad in grads[0].items():
+        torch.testing.assert_close(grads[1][name], grad, rtol=1e-5, atol=1e-6)
+
+
+def test_autocast(wordpiece: Fast) -> None:
+    settings: dict[str, Any] = {"heads": ("dense", "multi", "lexical"), "latents": 4}
+    encoder = encoder_of("Bert", wordpiece, pooling=("first", "mean"), **settings)
+    batch = encoder.collate(encoder.tokenize(TEXTS))
+    exact = encoder(batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = encoder(batch)
+    for name in ("dense", "multi", "sparse"):
+        a, b = getattr(exact, name), getattr(rounded, name)
+        torch.testing.assert_close(b.float(), a, rtol=0.1, atol=0.1)
+
+
 @pytest.mark.parametrize("family", ["Bert", "MPNet", "Qwen3"])
 def test_bfloat16_models_give_float32_vectors(family: str, wordpiece: Fast) -> None:
     options = {**ENCODERS, **DECODERS}[family]
@@ -367,6 +402,11 @@ def test_settings_round_trip() -> None:
     assert TextSettings.from_json(settings.to_json()) == settings
 
 
+def test_known_prompts_go_by_name() -> None:
+    settings = TextSettings.from_dict({"prompts": {"default": "echo"}})
+    assert settings.prompt(None) == PROMPTS["echo"]
+
+
 def _with(**values: Any) -> Callable[[], TextSettings]:
     return lambda: TextSettings.from_dict(values)
 
@@ -379,6 +419,7 @@ def _with(**values: Any) -> Callable[[], TextSettings]:
         (_with(heads=[]), "choose from"),
         (_with(heads=["lexical", "splade"]), "pick one|sparse output"),
         (_with(prompts={"query": {"templat": "{text}"}}), "did you mean 'template'"),
+        (_with(prompts={"query": "ecco"}), "unknown prompt 'ecco'"),
         (_with(projections=[{"out": 8, "activaton": "tanh"}]), "did you mean 'activation'"),
         (_with(max_tokens=0), "must be positive"),
         (_with(decoder_first=True, heads=["multi"]), "dense head"),

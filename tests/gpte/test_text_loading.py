@@ -159,7 +159,7 @@ def edit(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> Non
         (
             "model.safetensors",
             lambda t: t.update({"encoder.layer.1.output.dense.bias": torch.ones(31)}),
-            "of another shape|size mismatch|ignore_mismatched_sizes",
+            r"of another shape: encoder\.layer\.1\.output\.dense\.bias",
         ),
         ("heads.safetensors", lambda t: t.pop("multi.linear.weight"), "missing: multi.linear"),
         (
