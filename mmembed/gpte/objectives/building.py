@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from mmembed.errors import ConfigError
 
-__all__ = ["build"]
+__all__ = ["build", "construct"]
 
 Registry = Mapping[str, type]
 
@@ -34,7 +34,7 @@ def build(config: object, registry: Registry, where: str) -> Any:
     if name not in registry:
         raise ConfigError(f"{where}: unknown name {name!r}{_nearest(str(name), registry)}")
     rest = {key: value for key, value in config.items() if key != "name"}
-    return _construct(registry[name], rest, registry, f"{where} {name!r}")
+    return construct(registry[name], rest, registry, f"{where} {name!r}")
 
 
 def _nearest(name: str, known: Mapping[str, Any]) -> str:
@@ -42,7 +42,15 @@ def _nearest(name: str, known: Mapping[str, Any]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f" (known: {', '.join(sorted(known))})"
 
 
-def _construct(cls: type, config: Mapping[Any, Any], registry: Registry, where: str) -> Any:
+def construct(cls: type, config: Mapping[Any, Any], registry: Registry, where: str) -> Any:
+    """Make a dataclass from plain values, by the types of its fields.
+
+    Args:
+        registry: what a field whose type is a protocol may name.
+
+    Raises:
+        ConfigError: as :func:`build`.
+    """
     hints = get_type_hints(cls)
     known = {f.name: hints[f.name] for f in fields(cls) if f.init}
     values = {}
@@ -63,8 +71,22 @@ def _convert(value: Any, wanted: Any, registry: Registry, where: str) -> Any:
     if origin in (Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
-        (wanted,) = (a for a in arguments if a is not type(None))
-        return _convert(value, wanted, registry, where)
+        *others, last = (a for a in arguments if a is not type(None))
+        for choice in others:
+            try:
+                return _convert(value, choice, registry, where)
+            except ConfigError:
+                continue
+        return _convert(value, last, registry, where)
+    if wanted is Any:
+        return value
+    if origin is Mapping:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where}: give a mapping, not {value!r}")
+        return {
+            str(key): _convert(item, arguments[1], registry, f"{where}.{key}")
+            for key, item in value.items()
+        }
     if origin is Literal:
         if value not in arguments:
             known = {str(a): a for a in arguments}
@@ -84,9 +106,11 @@ def _convert(value: Any, wanted: Any, registry: Registry, where: str) -> Any:
     if wanted in (bool, int, float, str):
         return _scalar(value, wanted, where)
     if is_dataclass(wanted) and isinstance(wanted, type):
+        if isinstance(value, wanted):
+            return value
         if not isinstance(value, Mapping):
             raise ConfigError(f"{where}: give a mapping, not {value!r}")
-        return _construct(wanted, value, registry, where)
+        return construct(wanted, value, registry, where)
     made = build(value, registry, where)
     if getattr(wanted, "_is_protocol", False) and not _provides(made, wanted):
         raise ConfigError(f"{where}: {value!r} is no {wanted.__name__}")
