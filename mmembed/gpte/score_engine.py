@@ -28,7 +28,7 @@ __all__ = ["Block", "Prefixes", "RowLoss", "score_loss"]
 # (scores of each block (r, columns), rows of the tile, learned parameters) -> (r,) losses.
 RowLoss = Callable[[Sequence[Tensor], slice, Sequence[Tensor]], Tensor]
 
-_TILE_BYTES = 12 << 20  # of one tile's scores; about five of that size live at the same time
+_TILE_BYTES = 6 << 20  # of one tile's scores; about five of that size live at the same time
 _WHOLE_BYTES = 4 << 20  # score matrices below this are cheaper whole
 
 
@@ -259,7 +259,7 @@ class _TileBlock:
             into += matmul_nt(grad, self.columns[:, low : dims[k]].T)
         if self.grad_columns is not None:
             rows = self.rows[self.slice, low : dims[k]].T
-            step = 4096  # columns at a time: the products need no second copy of the gradient
+            step = 1024  # columns at a time: the products need no second copy of the gradient
             for at in range(0, len(self.columns), step):
                 into = self.grad_columns[at : at + step, low : dims[k]]
                 into += matmul_nt(grad[:, at : at + step].T, rows)

@@ -316,12 +316,10 @@ def main(rank: int, world: int, store: str, out: str) -> None:
     def record(name: str, loss: Loss, problem: Problem, want: tuple[Loss, list[Tensor]]) -> None:
         total = mean([loss.total.detach().double().clone()])[0]
         parts = {k: mean([v.double().clone()])[0] for k, v in sorted(loss.parts.items())}
+        known = want[0].total.detach()
         report[name] = {
             "gradient": error(mean(problem.gradients()), want[1]),
-            "value": float(
-                (total - want[0].total.detach()).abs()
-                / want[0].total.detach().abs().clamp_min(1e-9)
-            ),
+            "value": float((total - known).abs() / known.abs().clamp_min(1e-9)),
             "parts": max(float((v - want[0].parts[k]).abs()) for k, v in parts.items()),
         }
 

@@ -36,8 +36,7 @@ class InfoNCE(Contrastive):
 
     def reduce(self, logits: Logits) -> Tensor:
         """As :meth:`Contrastive.reduce`."""
-        positive = logits.values.gather(1, logits.positive[:, None])[:, 0]
-        losses = logits.values.logsumexp(dim=1) - positive
+        losses = F.cross_entropy(logits.values, logits.positive, reduction="none")
         if self.focal:
             losses = losses * (1.0 - (-losses.detach()).exp()).clamp_min(0.0) ** self.focal
         return losses
