@@ -24,7 +24,7 @@ _POOLED = frozenset({"all", "text", "mask", "summary"})
 
 
 class Slot(NamedTuple):
-    """Where one slot lies in a rendered string, in characters: ``string[start:stop]``."""
+    """Where one slot lies: ``start:stop`` in characters of a string, or in tokens of a row."""
 
     name: str
     start: int

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mmembed.errors import ConfigError, InputError, ModelLoadError
-from mmembed.gpte.prompts import Prompt, Rendered
+from mmembed.gpte.prompts import Prompt, Rendered, Slot
 from mmembed.gpte.rows import Row
 
 if TYPE_CHECKING:
@@ -22,9 +22,10 @@ class Tokenizing:
     and whatever the template or the tokenizer puts around it stays, so the mask token, the tail of
     a template and the end token are always there.
 
-    Rows carry these spans: ``"instruction"``, every token ahead of the text, special tokens
-    included, where the prompt puts words there; ``"text"``, one range a copy; ``"unpooled"``, what
-    the prompt leaves out of pooling; and for denoising prompts ``"bare"``, all but the text.
+    Rows with a prompt carry these spans: ``"instruction"``, every token ahead of the text where
+    the prompt puts words there, special tokens included; ``"text"``, one range a copy;
+    ``"unpooled"``, what the prompt leaves out of pooling; and for denoising prompts ``"bare"``, all
+    but the text.
 
     Args:
         tokenizer: a fast tokenizer.
@@ -91,26 +92,32 @@ class Tokenizing:
 
     def _row(self, prompt: Prompt, rendered: Rendered, encoding: Any) -> Row:
         ids: list[int] = encoding.ids
+        lead, tail = _content(encoding.special_tokens_mask)
         # A text may itself end in the end token, and that one can be cut.
-        ended = bool(ids) and ids[-1] == self.end_id and encoding.special_tokens_mask[-1]
+        ended = tail < len(ids) and ids[-1] == self.end_id
         append = [] if self.end_id is None or ended else [self.end_id]
+        plain = prompt.template == "{text}" and not prompt.denoise
+        if plain:
+            slots = [Slot("text", lead, tail)]
+        else:
+            slots = [_in_tokens(slot, encoding.offsets, lead, tail) for slot in rendered.slots]
         excess = len(ids) + len(append) - self.max_tokens
-        slots = _token_slots(rendered, encoding)
-        keep = list(range(len(ids)))
         if excess > 0:
-            cut = self._cut([slot for name, slot in slots if name == "text"], excess)
-            keep = [i for i in keep if i not in cut]
-        where = {old: new for new, old in enumerate(keep)}
-        slots = [(name, [where[i] for i in slot if i in where]) for name, slot in slots]
-        specials = [bool(encoding.special_tokens_mask[i]) for i in keep]
-        specials += [True] * len(append)
-        ids = [*(ids[i] for i in keep), *append]
-        spans = _spans(prompt, slots, specials)
-        return Row(_not_empty(ids), len(ids), spans=spans)
+            drops = self._drops([slot for slot in slots if slot.name == "text"], excess)
+            edges = [0, *(edge for drop in drops for edge in drop), len(ids)]
+            pieces = zip(edges[::2], edges[1::2], strict=True)
+            ids = [token for start, stop in pieces for token in ids[start:stop]]
+            slots = [Slot(name, _moved(a, drops), _moved(b, drops)) for name, a, b in slots]
+            tail = _moved(tail, drops)
+        ids = [*ids, *append]
+        if not ids:
+            raise InputError("text", "has no tokens", "leave empty texts out, or set an end token")
+        spans = {} if plain else _spans(prompt, slots, lead, tail, len(ids))
+        return Row(ids, len(ids), spans=spans)
 
-    def _cut(self, copies: list[list[int]], excess: int) -> set[int]:
-        """Token indices to drop: the ends of the copies, which keep equally many tokens each."""
-        available = sum(len(copy) for copy in copies)
+    def _drops(self, copies: list[Slot], excess: int) -> list[tuple[int, int]]:
+        """Token ranges to drop: the ends of the copies, which keep equally many tokens each."""
+        available = sum(copy.stop - copy.start for copy in copies)
         each = (available - excess) // len(copies)
         if each < 1:
             around = self.max_tokens + excess - available
@@ -119,10 +126,7 @@ class Tokenizing:
                 f"prompt and instruction take {around} of {self.max_tokens} tokens",
                 "shorten the instruction or raise max_tokens",
             )
-        drop: set[int] = set()
-        for copy in copies:
-            drop.update(copy[each:])
-        return drop
+        return [(one.start + each, one.stop) for one in copies if one.stop - one.start > each]
 
 
 def _not_unicode(strings: Sequence[str]) -> InputError | None:
@@ -136,53 +140,51 @@ def _not_unicode(strings: Sequence[str]) -> InputError | None:
     return None
 
 
-def _not_empty(ids: list[int]) -> list[int]:
-    if not ids:
-        raise InputError("text", "has no tokens", "leave empty texts out, or set an end token")
-    return ids
+def _content(specials: list[int]) -> tuple[int, int]:
+    """The token range between the special tokens that the tokenizer put at both ends."""
+    if 0 not in specials:
+        return len(specials), len(specials)
+    return specials.index(0), len(specials) - specials[::-1].index(0)
 
 
-def _token_slots(rendered: Rendered, encoding: Any) -> list[tuple[str, list[int]]]:
-    """The tokens of every slot; one across a border belongs to the slot, not to the template."""
-    tokens = [
-        (start, max(stop, start + 1), i)  # some tokens, as a lone metaspace, have no width
-        for i, ((start, stop), special) in enumerate(
-            zip(encoding.offsets, encoding.special_tokens_mask, strict=True)
-        )
-        if not special
-    ]
-    return [
-        (slot.name, [i for start, stop, i in tokens if stop > slot.start and start < slot.stop])
-        for slot in rendered.slots
-    ]
+def _in_tokens(slot: Slot, offsets: list[tuple[int, int]], lead: int, tail: int) -> Slot:
+    """A slot in tokens; one across a border belongs to the slot, not to the template."""
+    start = lead
+    # Some tokens, as a lone metaspace, have no width.
+    while start < tail and max(offsets[start][1], offsets[start][0] + 1) <= slot.start:
+        start += 1
+    stop = start
+    while stop < tail and offsets[stop][0] < slot.stop:
+        stop += 1
+    return Slot(slot.name, start, stop if slot.start < slot.stop else start)
+
+
+def _moved(at: int, drops: list[tuple[int, int]]) -> int:
+    """Where a token index lies once these ranges are dropped."""
+    return at - sum(min(at, stop) - start for start, stop in drops if start < at)
 
 
 def _spans(
-    prompt: Prompt, slots: list[tuple[str, list[int]]], specials: list[bool]
+    prompt: Prompt, slots: list[Slot], lead: int, tail: int, tokens: int
 ) -> dict[str, list[tuple[int, int]]]:
-    texts = [slot for name, slot in slots if name == "text"]
-    lead = next((i for i, special in enumerate(specials) if not special), len(specials))
-    tail = len(specials)
-    while tail > lead and specials[tail - 1]:
-        tail -= 1
-    start = texts[-1][0] if texts[-1] else tail
-    spans = {
+    texts = [(start, stop) for name, start, stop in slots if name == "text"]
+    start, stop = texts[-1]
+    spans: dict[str, list[tuple[int, int]]] = {
         "instruction": [(0, start)] if start > lead else [],
-        "text": [(copy[0], copy[-1] + 1) for copy in texts if copy],
+        "text": [one for one in texts if one[0] < one[1]],
         "unpooled": [],
     }
     if prompt.denoise:
-        spans["bare"] = _gaps(spans["text"], len(specials))
+        spans["bare"] = _gaps(spans["text"], tokens)
     if prompt.pooled == "text":
-        if not texts[-1] and start > lead:
+        if start == stop and spans["instruction"]:
             raise InputError("text", "has no tokens to pool", "leave empty texts out")
-        stop = texts[-1][-1] + 1 if texts[-1] else tail
         spans["unpooled"] = [*spans["instruction"], *([(stop, tail)] if stop < tail else [])]
     elif prompt.pooled != "all":
-        pooled = next(slot for name, slot in slots if name == prompt.pooled)
-        if not pooled:
+        pooled = next((a, b) for name, a, b in slots if name == prompt.pooled)
+        if pooled[0] == pooled[1]:
             raise ConfigError(f"the tokenizer makes no token of {{{prompt.pooled}}}")
-        spans["unpooled"] = _gaps([(pooled[0], pooled[-1] + 1)], len(specials))
+        spans["unpooled"] = _gaps([pooled], tokens)
     return spans
 
 
