@@ -110,13 +110,11 @@ def _translate(glob: str) -> str | None:
             # git matches what is before the first wildcard apart: to it `a**/b` begins with `**`.
             begins = before.endswith("/") or not _WILDCARD.search(before)
             if stars > 1 and begins and ends:
-                if after.startswith("\\"):
-                    parts.append(".*")
-                elif not after:
-                    parts.append(".+" if before.endswith("/") else ".*")
-                else:
+                if after.startswith("/"):
                     parts.append("(?:.*/)?")
                     at += 1
+                else:
+                    parts.append(".*")
             else:
                 parts.append("[^/]*")
         elif char == "?":
