@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,12 +66,13 @@ def export_openvino(
             batches = [padded_inputs([row], pad) for row in rows]
             names = {name for one in model.inputs for name in one.get_names()}
             batches = [{k: v for k, v in batch.items() if k in names} for batch in batches]
-            model = nncf.quantize(
-                model,
-                nncf.Dataset(batches),
-                model_type=nncf.ModelType.TRANSFORMER,
-                subset_size=len(batches),
-            )
+            with contextlib.redirect_stdout(io.StringIO()):  # it draws progress bars there
+                model = nncf.quantize(
+                    model,
+                    nncf.Dataset(batches),
+                    model_type=nncf.ModelType.TRANSFORMER,
+                    subset_size=len(batches),
+                )
         openvino.save_model(model, partial / _GRAPH, compress_to_fp16=False)
 
     write_compiled(encoder, Path(folder), write)

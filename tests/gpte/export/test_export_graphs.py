@@ -91,7 +91,7 @@ def test_onnx(family: str, request: pytest.FixtureRequest, tmp_path: Path) -> No
     torch.testing.assert_close(encode(encoder, TEXTS, role="query").numpy(), ours)
 
 
-def test_openvino(wordpiece: Fast, tmp_path: Path) -> None:
+def test_openvino(wordpiece: Fast, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("onnxscript")
     pytest.importorskip("openvino")
     pytest.importorskip("nncf")
@@ -101,6 +101,7 @@ def test_openvino(wordpiece: Fast, tmp_path: Path) -> None:
     float32 = load_openvino(tmp_path / "float").encode(TEXTS)
     np.testing.assert_allclose(float32, ours, rtol=0, atol=1e-4)
     export_openvino(encoder, tmp_path / "int8", calibration=TEXTS * 4)
+    assert capsys.readouterr().out == ""
     int8 = load_openvino(tmp_path / "int8").encode(TEXTS)
     assert ((int8 * ours).sum(axis=1) > 0.98).all()
     assert np.abs(int8 - ours).max() > 1e-4  # int8 it is
