@@ -36,6 +36,7 @@ from mmembed.gpte.objectives import (
     Matryoshka,
     ModalityMask,
     Part,
+    Quantized,
     SparsityPenalty,
     ThresholdMask,
     contrastive,
@@ -178,6 +179,7 @@ CASES: dict[str, tuple[Any, bool]] = {
 MADE: dict[str, Callable[[], Any]] = {
     "joint": lambda: CASES["joint"][0],
     "matryoshka": lambda: CASES["matryoshka"][0],
+    "quantized": lambda: Quantized(InfoNCE()),
     "scd": lambda: SCD(projector=5),
 }
 NEED_NEGATIVES = {"kl", "margin_mse", "triplet", "m3_kd"}

@@ -25,6 +25,7 @@ from mmembed.gpte.objectives.locality import LocalityPreservation
 from mmembed.gpte.objectives.m3 import M3Distillation, M3SelfDistillation
 from mmembed.gpte.objectives.masks import DuplicateMask, GuideMask, ModalityMask, ThresholdMask
 from mmembed.gpte.objectives.matryoshka import Matryoshka
+from mmembed.gpte.objectives.quantization import Quantized
 from mmembed.gpte.objectives.ranking import AnglE, CoSENT, CosineRegression
 from mmembed.gpte.objectives.scd import SCD
 from mmembed.gpte.objectives.sigmoid import Sigmoid
@@ -59,6 +60,7 @@ __all__ = [
     "Matryoshka",
     "ModalityMask",
     "Part",
+    "Quantized",
     "RankingHinge",
     "Sigmoid",
     "SimilarityDistillation",
@@ -86,6 +88,7 @@ OBJECTIVES: Mapping[str, type[Objective]] = {
     "m3_kd": M3Distillation,
     "margin_mse": MarginMSE,
     "matryoshka": Matryoshka,
+    "quantized": Quantized,
     "scd": SCD,
     "sigmoid": Sigmoid,
     "similarity_kd": SimilarityDistillation,
