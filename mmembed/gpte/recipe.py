@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,11 +53,11 @@ class TrainStage:
     encoder: EncoderConfig
     objective: Mapping[str, Any] | str | None = None
     tasks: tuple[TokenTaskConfig, ...] = ()
-    batch: BatchConfig = BatchConfig()
-    schedule: ScheduleConfig = ScheduleConfig()
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     momentum: MomentumConfig | None = None
     evaluation: EvaluationConfig | None = None
-    checkpoint: CheckpointConfig = CheckpointConfig()
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     start: str = "previous"
     precision: Literal["no", "bf16", "fp16"] = "no"
     trackers: tuple[str, ...] = ()
