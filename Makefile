@@ -10,7 +10,7 @@ DEMO   := demo-index
 # --- the main job: index the samples and this repository, then search them -------------------
 demo: $(VENV)/.light
 	$(BIN)/mmembed index data/samples --into $(DEMO)/media
-	$(BIN)/codeembed index . --into $(DEMO)/code
+	$(BIN)/codeembed index . --store $(DEMO)/code
 	@echo; echo "== text -> image"
 	$(BIN)/mmembed search "an astronaut in a space suit" $(DEMO)/media -k 3 --filter 'modality == "image"'
 	@echo; echo "== open the page:  $(BIN)/mmembed serve $(DEMO)/media --code $(DEMO)/code"

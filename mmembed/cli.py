@@ -25,8 +25,12 @@ app = App(
 )
 
 Model = Annotated[str, Parameter(help="'mini', a folder, or a Hugging Face id.")]
-AsJson = Annotated[bool, Parameter(name="--json", negative="", help="JSON lines on standard output.")]
-Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative="", help="No messages and no progress.")]
+AsJson = Annotated[
+    bool, Parameter(name="--json", negative="", help="JSON lines on standard output.")
+]
+Quiet = Annotated[
+    bool, Parameter(name=["--quiet", "-q"], negative="", help="No messages and no progress.")
+]
 Mode = Literal["hybrid", "dense", "text"]
 
 
@@ -127,7 +131,7 @@ def search(
     from mmembed.commands.search import search_index
 
     if image is not None and query is not None and path == Path() and Path(query).is_dir():
-        query, path = None, Path(query)  # `mmembed search FOLDER --image FILE`
+        path, query = Path(query), None  # `mmembed search FOLDER --image FILE`
     output = Output(json=json, quiet=quiet)
     return search_index(query, path, image, k, filter, mode, model, output)
 

@@ -90,7 +90,8 @@ class Embedder:
         config = EmbedderConfig()
         if config_file is not None and config_file.exists():
             config = _read_config(config_file)
-        return cls(backbone, config, name=Path(str(name)).name)
+        known = Path(name).expanduser()
+        return cls(backbone, config, name=str(known.resolve()) if known.is_dir() else str(name))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write weights (safetensors) and configuration (json) so that the folder stands alone."""
@@ -133,7 +134,8 @@ class Embedder:
             sample = flat[:: max(1, flat.numel() // 4096)].to("cpu", torch.float32)
             digest.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
             digest.update(sample.numpy().tobytes())
-        return f"{self.name}-{digest.hexdigest()}"
+        # A folder that was moved holds the same model.
+        return f"{Path(self.name).name}-{digest.hexdigest()}"
 
     def encode(
         self,

@@ -28,7 +28,7 @@ from mmembed.inputs.items import ItemLike
 __all__ = ["encode_stream", "token_budget_batches"]
 
 # A window is what gets sorted by length: wide for text, which is small, narrow for pixels.
-_WINDOW_ITEMS = 4096
+_WINDOW_ITEMS = 1024
 _WINDOW_MEDIA = 64
 
 Vector = np.ndarray[Any, np.dtype[np.float32]]
@@ -59,7 +59,7 @@ def encode_stream(
         instruction: precedes every item that brings no instruction of its own.
         batch_tokens: tokens of one forward; a longer single row runs alone.
     """
-    decoded = decode_stream(items, backbone.media_budget)
+    decoded = decode_stream(items, backbone.media_budget, window=_WINDOW_MEDIA)
     windows = _windows(decoded, instruction)
 
     def prepare_next() -> _Window | None:

@@ -17,7 +17,12 @@ ALLOWED = {
     "mmembed/gpte": ("mmembed.gpte",),
     "mmembed/inputs": ("mmembed.inputs",),
     "mmembed/backbones": ("mmembed.backbones", "mmembed.gpte", "mmembed.inputs"),
-    "mmembed/search": ("mmembed.search", "mmembed.inputs", "mmembed.encoded"),
+    "mmembed/search": (
+        "mmembed.search",
+        "mmembed.inputs",
+        "mmembed.encoded",
+        "mmembed.embedder",  # the default model, where an index is opened without one
+    ),
     "codeembed": (
         "codeembed",
         "mmembed.embedder",

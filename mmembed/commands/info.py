@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def _describe_index(path: Path, output: Output) -> int:
     from mmembed.search.index import Index
 
     with Index.open(path, create=False) as index:
-        record = {"index": str(path), **index.stats()}
+        record = {"index": str(path), **asdict(index.stats())}
     output.result(record, "\n".join(f"{key:14} {value}" for key, value in record.items()))
     return EXIT_OK
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +11,7 @@ from mmembed.commands.output import EXIT_NOTHING, EXIT_OK, Output
 from mmembed.embedder import Embedder
 from mmembed.errors import ConfigError
 from mmembed.inputs.items import ItemLike
-from mmembed.search.index import Hit, Index
+from mmembed.search.index import AddReport, Hit, Index
 
 __all__ = ["index_paths", "search_index"]
 
@@ -21,7 +23,8 @@ def index_paths(paths: list[Path], into: Path | None, model_name: str, output: O
             raise ConfigError(f"{path}: no such file or folder")
     where = into or _home_of(paths[0].expanduser())
     with Index.open(where, Embedder.from_pretrained(model_name)) as index:
-        report = index.add([path.expanduser() for path in paths], progress=output.show_progress)
+        with _progress(output) as progress:
+            report = index.add([path.expanduser() for path in paths], progress=progress)
         output.skipped(report.skipped)
         record = {
             "index": str(where),
@@ -38,6 +41,25 @@ def index_paths(paths: list[Path], into: Path | None, model_name: str, output: O
     )
     output.result(record, text)
     return EXIT_OK
+
+
+@contextmanager
+def _progress(output: Output) -> Iterator[Callable[[AddReport], None] | None]:
+    """A live count on standard error, on a terminal."""
+    if not output.show_progress:
+        yield None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("reading") as status:
+
+        def show(report: AddReport) -> None:
+            status.update(
+                f"{report.written} written, {report.unchanged} unchanged, "
+                f"{len(report.skipped)} skipped"
+            )
+
+        yield show
 
 
 def _home_of(path: Path) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeAlias
 
@@ -56,7 +56,7 @@ def decode_stream(
     *,
     workers: int | None = None,
     window: int | None = None,
-) -> Iterator[tuple[int, Decoded]]:
+) -> Generator[tuple[int, Decoded], None, None]:
     """Decode items in threads while the consumer works on those before them.
 
     Args:

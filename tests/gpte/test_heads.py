@@ -187,7 +187,9 @@ def test_latent_attention_equals_the_paper_written_with_loops() -> None:
 
 def test_layer_mixtures() -> None:
     hidden = [torch.full((3, 2), float(i), dtype=torch.bfloat16) for i in range(4)]
-    torch.testing.assert_close(LayerMean([0, -1])(hidden), torch.full((3, 2), 1.5, dtype=torch.bfloat16))
+    torch.testing.assert_close(
+        LayerMean([0, -1])(hidden), torch.full((3, 2), 1.5, dtype=torch.bfloat16)
+    )
     mix = LayerWeights([1, 2, 3])
     torch.testing.assert_close(mix(hidden), torch.full((3, 2), 2.0, dtype=torch.bfloat16))
     mix(hidden).sum().backward()

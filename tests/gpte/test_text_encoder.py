@@ -258,7 +258,10 @@ def test_instruction_is_left_out_of_pooling(wordpiece: Fast) -> None:
 def test_template_denoising_subtracts_the_bare_template(wordpiece: Fast) -> None:
     prompt = PROMPTS["promptbert"]
     encoder = encoder_of("Bert", wordpiece, prompts={"default": prompt})
-    vectors = assert_alone_equals_together(encoder)
+    vectors = dense(encoder, TEXTS)
+    # Not normalised: differences of two near vectors are small beside the vectors' own rounding.
+    alone = torch.cat([dense(encoder, [text]) for text in TEXTS])
+    torch.testing.assert_close(vectors, alone, rtol=0, atol=1e-6)
     (row,) = encoder.tokenize(TEXTS[:1])
     ((start, stop),) = row.spans["text"]
     ids = torch.tensor([row.input_ids])
