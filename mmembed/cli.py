@@ -213,23 +213,6 @@ def evaluate(
     return run_benchmark(benchmark, model, data, Output(json=json))
 
 
-@app.command
-def train(config: Path, overrides: list[str] | None = None, /) -> int:
-    """Train from one YAML file; exactly resumable.
-
-    For example:
-
-        mmembed train configs/recipes/text/e5.yaml stages.0.schedule.steps=1000
-
-    Args:
-        config: The recipe.
-        overrides: key.sub=value pairs that replace settings of the recipe.
-    """
-    from mmembed.commands.train import train_recipe
-
-    return train_recipe(config, overrides or [])
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run the command and exit with its status."""
     sys.exit(run(app, arguments))

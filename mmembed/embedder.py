@@ -87,7 +87,7 @@ class Embedder:
         module_of(backbone).to(device or default_device())
         folder = model_folder(name)
         config_file = None if folder is None else folder / CONFIG_NAME
-        config = EmbedderConfig()
+        config = EmbedderConfig(prompts=dict(backbone.prompts))
         if config_file is not None and config_file.exists():
             config = _read_config(config_file)
         known = Path(name).expanduser()

@@ -27,16 +27,19 @@ def model_folder(name: str | Path) -> Path | None:
 
 
 def load_backbone(name: str | Path) -> Backbone:
-    """Load a packaged model (``"mini"``) or a folder, on the CPU, in evaluation mode.
+    """Load a packaged model (``"mini"``), a folder, or a Hugging Face id, for inference on the CPU.
+
+    A folder holds a composed model, a text encoder of :mod:`mmembed.gpte`, a sentence-transformers
+    model, or a plain transformers model.
 
     Raises:
         ModelLoadError: there is no such model, or it is incomplete; names what is missing.
     """
-    from mmembed.backbones.composed_loading import load_composed
-    from mmembed.errors import ModelLoadError
+    from mmembed.backbones.composed_loading import is_composed, load_composed
+    from mmembed.backbones.text import TextBackbone
+    from mmembed.gpte.text_loading import load_text_encoder
 
     folder = model_folder(name)
-    if folder is None:
-        packaged = ", ".join(sorted(p.name for p in _MODELS.iterdir() if p.is_dir()))
-        raise ModelLoadError(f"{str(name)!r} is neither a packaged model ({packaged}) nor a folder")
-    return load_composed(folder)
+    if folder is not None and is_composed(folder):
+        return load_composed(folder)
+    return TextBackbone(load_text_encoder(folder or name)).eval()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
@@ -38,6 +38,11 @@ class Backbone(Protocol):
     @property
     def lora_targets(self) -> str:
         """Regular expression of module names that LoRA adapts, tested against the real model."""
+        ...
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """What the model was trained to read before an input, by role (``""`` for none)."""
         ...
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:

@@ -12,7 +12,7 @@ stand where they would stand beside one more word.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,8 +67,6 @@ class ComposedBatch:
         lengths: tokens of each row, on the host.
         spans: ``"visual"`` and ``"instruction"``, ``(tokens,)`` bool.
         pixels: ``(images, side, side, 3)`` uint8 in the order of their tokens; None without any.
-        features: ``(images, patches, channels)`` in place of ``pixels``, where the vision tower has
-            run before, as in training on cached features.
     """
 
     ids: Tensor
@@ -76,7 +74,6 @@ class ComposedBatch:
     lengths: list[int]
     spans: dict[str, Tensor]
     pixels: Tensor | None = None
-    features: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -141,6 +138,10 @@ class ComposedVLM(nn.Module):
         """Every linear layer of the text encoder's blocks."""
         return r"text\..*\.(query|key|value|dense|[qkvo]_proj|out_proj|fc[12]|(gate|up|down)_proj)"
 
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        return {}
+
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, the special ones included, before any cut."""
         return self._sequences.count_tokens(texts)
@@ -171,8 +172,10 @@ class ComposedVLM(nn.Module):
         )
 
     def forward(self, batch: ComposedBatch) -> TokenStates:
+        return self._read(batch, self.visual_tokens(batch))
+
+    def _read(self, batch: ComposedBatch, visual: Tensor | None) -> TokenStates:
         embeds = self.text.get_input_embeddings()(batch.ids)
-        visual = self.visual_tokens(batch)
         if visual is not None:
             where = batch.spans["visual"].nonzero().squeeze(1)
             embeds = embeds.index_copy(0, where, visual.flatten(0, 1).to(embeds.dtype))
@@ -183,20 +186,20 @@ class ComposedVLM(nn.Module):
 
     def visual_tokens(self, batch: ComposedBatch) -> Tensor | None:
         """``(images, tokens, hidden_size)`` in the space of word embeddings; None without media."""
-        features = batch.features
-        if features is None:
-            if batch.pixels is None:
-                return None
-            features = self.vision(batch.pixels)
-        visual: Tensor = self.connector(features)
+        if batch.pixels is None:
+            return None
+        visual: Tensor = self.connector(self.vision(batch.pixels))
         return visual
 
-    def image_batch(self, features: Tensor) -> ComposedBatch:
-        """A batch of one image a row, from features ``(n, patches, channels)`` that are known."""
-        row = self._sequences.image_row()
-        batch = self.collate([row] * len(features))
-        batch.features = features
-        return batch
+    def read_visual(self, visual: Tensor) -> TokenStates:
+        """Rows of one image each, whose visual tokens ``(n, t, hidden_size)`` are known.
+
+        Training reads images this way: from cached features, and with fewer tokens than an image
+        has.
+        """
+        row = self._sequences.image_row(visual.shape[1])
+        batch = self.collate([row] * len(visual))
+        return self._read(batch, visual)
 
     def save_pretrained(self, folder: str) -> None:
         """Write a folder that stands alone; see :mod:`mmembed.backbones.composed_loading`."""

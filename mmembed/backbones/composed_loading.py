@@ -25,7 +25,7 @@ from mmembed.gpte.text_loading import load_text_encoder
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-__all__ = ["MODEL_TYPE", "load_composed", "save_composed"]
+__all__ = ["MODEL_TYPE", "is_composed", "load_composed", "load_parts", "save_composed"]
 
 MODEL_TYPE = "mmembed-composed"
 _CONFIG = "config.json"
@@ -39,19 +39,44 @@ def load_composed(folder: Path) -> ComposedVLM:
         ModelLoadError: a file, a package or a tensor is missing, a tensor has no place, or a
             setting is unknown; names it.
     """
-    config = read_json(folder / _CONFIG)
-    if config.get("model_type") != MODEL_TYPE:
-        raise ModelLoadError(f"{folder / _CONFIG}: model_type is not {MODEL_TYPE!r}")
     try:
-        shape = ConnectorShape(**config["connector"])
-        settings = ComposedSettings(**config["settings"])
+        shape = ConnectorShape(**_config_of(folder)["connector"])
     except (KeyError, TypeError) as error:
         raise ModelLoadError(f"{folder / _CONFIG}: {error}") from None
-    text, tokenizer = _text(folder, config)
+    vision, text, tokenizer, settings = load_parts(folder)
     connector = Connector(shape)
     file = folder / _CONNECTOR
     load_exactly(connector, read_safetensors(file), str(file))
-    return ComposedVLM(_vision(folder, config), connector, text, tokenizer, settings).eval()
+    return ComposedVLM(vision, connector, text, tokenizer, settings).eval()
+
+
+def is_composed(folder: Path) -> bool:
+    """Whether a folder says that it holds a composed model."""
+    file = folder / _CONFIG
+    return file.exists() and read_json(file).get("model_type") == MODEL_TYPE
+
+
+def load_parts(
+    folder: Path,
+) -> tuple[VisionTower, PreTrainedModel, PreTrainedTokenizerFast, ComposedSettings]:
+    """All of a composed model but its connector.
+
+    Raises:
+        ModelLoadError: as :func:`load_composed`.
+    """
+    config = _config_of(folder)
+    try:
+        settings = ComposedSettings(**config["settings"])
+    except (KeyError, TypeError) as error:
+        raise ModelLoadError(f"{folder / _CONFIG}: {error}") from None
+    return _vision(folder, config), *_text(folder, config), settings
+
+
+def _config_of(folder: Path) -> dict[str, Any]:
+    config = read_json(folder / _CONFIG)
+    if config.get("model_type") != MODEL_TYPE:
+        raise ModelLoadError(f"{folder / _CONFIG}: model_type is not {MODEL_TYPE!r}")
+    return config
 
 
 def save_composed(model: ComposedVLM, folder: Path) -> None:

@@ -1,4 +1,11 @@
-"""From the features of a vision tower to word embeddings of a text encoder."""
+"""From the features of a vision tower to word embeddings of a text encoder.
+
+An image is read in two steps. A kernel regression on its pooled features says where its description
+would lie in the space of sentence embeddings: of all smooth functions the one that generalises best
+from a few thousand captioned images. A small decoder then writes visual tokens that make the text
+encoder arrive at that place, as prefix inversion does (Morris et al., "Text Embeddings Reveal
+(Almost) As Much As Text", 2023), and each patch adds what is its own.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +13,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mmembed.gpte.onednn import use_onednn
 
-__all__ = ["Connector", "ConnectorShape"]
+__all__ = ["Connector", "ConnectorShape", "pooled_features"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,43 +27,55 @@ class ConnectorShape:
     Attributes:
         channels: features of one patch.
         tokens: patches, and so visual tokens, of one image.
-        width: size of the text encoder's word embeddings.
-        hidden: width of the perceptron.
-        words: size of the codebook of soft words; 0 leaves it out.
+        width: size of the text encoder's word embeddings and of its sentence embeddings.
+        landmarks: images that the kernel regression compares with.
+        hidden: width of the decoder.
+        groups: different tokens that the decoder writes; patch ``i`` takes number ``i % groups``.
     """
 
     channels: int
     tokens: int
     width: int
-    hidden: int = 768
-    words: int = 0
+    landmarks: int
+    hidden: int = 512
+    groups: int = 9
+
+
+def pooled_features(features: Tensor) -> Tensor:
+    """``(n, patches, channels)`` to ``(n, channels)``: the mean, by its signed square root.
+
+    The root (Hellinger mapping, Arandjelovic and Zisserman, 2012) tames the few large activations.
+    """
+    pooled = features.float().mean(dim=1)
+    return pooled.sign() * pooled.abs().sqrt()
 
 
 class Connector(nn.Module):
-    """One visual token a patch: a soft word, a perceptron and the patch's place, added up.
+    """One visual token a patch.
 
-    The soft word is an average of a codebook's word embeddings, weighted by how well the patch fits
-    each of them. A vision tower that was trained to classify starts it from the classifier's
-    weights and the embeddings of the classes' names (as ConSE does for whole images, Norouzi et
-    al., 2014), so that the text encoder reads sensible words before any training. The perceptron
-    adds what the classes' names do not say.
+    Fresh ones are random; :mod:`mmembed.multimodal.alignment` trains them.
     """
+
+    mean: Tensor
+    std: Tensor
+    bandwidth: Tensor
+    axis: Tensor
 
     def __init__(self, shape: ConnectorShape) -> None:
         super().__init__()
         self.shape = shape
         self.register_buffer("mean", torch.zeros(shape.channels))
         self.register_buffer("std", torch.ones(shape.channels))
-        self.perceptron = nn.Sequential(
-            nn.Linear(shape.channels, shape.hidden),
-            nn.GELU(),
-            nn.Dropout(0.0),
-            nn.Linear(shape.hidden, shape.width),
-        )
-        self.place = nn.Parameter(torch.zeros(shape.tokens, shape.width))
-        if shape.words:
-            self.fit = nn.Linear(shape.channels, shape.words)
-            self.words = nn.Parameter(torch.zeros(shape.words, shape.width))
+        self.register_buffer("bandwidth", torch.tensor(float(shape.channels)))
+        self.register_buffer("axis", torch.zeros(shape.width))
+        self.landmarks = nn.Parameter(torch.randn(shape.landmarks, shape.channels))
+        self.coefficients = nn.Parameter(torch.randn(shape.landmarks, shape.width) * 0.1)
+        self.expand = nn.Linear(shape.width, shape.hidden)
+        self.write = nn.Linear(shape.hidden, shape.groups * shape.width)
+        self.place = nn.Parameter(torch.randn(shape.tokens, shape.width) * 0.02)
+        self.local = nn.Linear(shape.channels, shape.width, bias=False)
+        nn.init.normal_(self.write.weight, std=0.01)
+        nn.init.zeros_(self.local.weight)
         use_onednn(self)
 
     @property
@@ -63,13 +83,37 @@ class Connector(nn.Module):
         """Visual tokens of one image."""
         return self.shape.tokens
 
-    mean: Tensor
-    std: Tensor
+    def standardised(self, roots: Tensor) -> Tensor:
+        """Pooled features ``(..., channels)`` in units of their spread over the training images."""
+        return (roots - self.mean) / self.std
+
+    def kernel(self, a: Tensor, b: Tensor) -> Tensor:
+        """Gaussian kernel of standardised pooled features: ``(n, m)``."""
+        return (-torch.cdist(a, b).square() / self.bandwidth).exp()
+
+    def place_in_space(self, roots: Tensor) -> Tensor:
+        """Pooled features ``(n, channels)`` to unit sentence embeddings ``(n, width)``.
+
+        What all descriptions share (``axis``) says nothing about one image: its share is fixed.
+        """
+        z = self.standardised(roots)
+        found = self.kernel(z, self.landmarks) @ self.coefficients
+        own = F.normalize(found - (found @ self.axis)[:, None] * self.axis, dim=-1)
+        return F.normalize(own + 0.5 * self.axis, dim=-1)
+
+    def decode(self, target: Tensor) -> Tensor:
+        """Unit sentence embeddings ``(n, width)`` to visual tokens ``(n, tokens, width)``."""
+        groups, width = self.shape.groups, self.shape.width
+        # Components of unit vectors are small; the decoder wants them near one.
+        hidden = F.gelu(self.expand(target * width**0.5))
+        written = self.write(hidden).view(-1, groups, width)
+        order = torch.arange(self.tokens, device=target.device) % groups
+        return written[:, order] + self.place
 
     def forward(self, features: Tensor) -> Tensor:
         """``(n, tokens, channels)`` features to ``(n, tokens, width)`` word embeddings."""
         features = features.to(self.place.dtype)
-        tokens: Tensor = self.perceptron((features - self.mean) / self.std) + self.place
-        if self.shape.words:
-            tokens = tokens + self.fit(features).softmax(-1) @ self.words
-        return tokens
+        tokens = self.decode(self.place_in_space(pooled_features(features)))
+        roots = features.sign() * features.abs().sqrt()
+        own: Tensor = self.local((roots - roots.mean(dim=1, keepdim=True)) / self.std)
+        return tokens + own

@@ -100,11 +100,11 @@ class SequenceBuilder:
                 raise error.at(position) from None
         return rows
 
-    def image_row(self) -> Row:
-        """The row of one image whose pixels are elsewhere."""
+    def image_row(self, tokens: int) -> Row:
+        """The row of one image of so many tokens, whose pixels are elsewhere."""
         start = len(self._prefix)
-        stop = start + self._image_tokens
-        ids = [*self._prefix, *[self._placeholder] * self._image_tokens, *self._suffix]
+        stop = start + tokens
+        ids = [*self._prefix, *[self._placeholder] * tokens, *self._suffix]
         return Row(ids, len(ids), spans={"visual": [(start, stop)]})
 
     def _pieces(self, item: DecodedItem) -> list[_Piece]:

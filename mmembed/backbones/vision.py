@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mmembed.backbones.open_clip_tower import OpenClipTower
 from mmembed.backbones.weights import load_exactly, read_json, read_safetensors
 from mmembed.errors import ModelLoadError
 
@@ -205,7 +206,7 @@ class TransformersTower(nn.Module):
         return cls(model.eval(), about["image_mean"], about["image_std"])
 
 
-def load_vision_tower(folder: Path) -> EfficientNetLiteTower | TransformersTower:
+def load_vision_tower(folder: Path) -> VisionTower:
     """The vision tower in a folder.
 
     Raises:
@@ -214,4 +215,6 @@ def load_vision_tower(folder: Path) -> EfficientNetLiteTower | TransformersTower
     config = read_json(folder / "config.json")
     if config.get("model_type") == EfficientNetLiteTower.MODEL_TYPE:
         return EfficientNetLiteTower.from_folder(folder, config)
+    if config.get("model_type") == OpenClipTower.MODEL_TYPE:
+        return OpenClipTower.from_folder(folder, config)
     return TransformersTower.from_folder(folder)

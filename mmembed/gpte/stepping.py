@@ -1,0 +1,279 @@
+"""One batch forward and backward: plain, or through the gradient cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from mmembed.gpte.config import BatchConfig, MomentumConfig
+from mmembed.gpte.data.batches import ExampleBatch
+from mmembed.gpte.gradcache import CachedColumn, cached_backward, chunk_rows, join_outputs
+from mmembed.gpte.protocols import Columns, Loss, Objective, Outputs
+from mmembed.gpte.queue import MomentumQueue, momentum_update
+from mmembed.gpte.rows import Row
+from mmembed.gpte.token_tasks import TokenTask, Work
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+__all__ = ["Follower", "Goal", "Stepper", "Trainee"]
+
+
+class Trainee(nn.Module):
+    """All that data-parallel wrappers hold: the encoder and its token tasks, behind one forward.
+
+    Args:
+        encoder: implements :class:`mmembed.gpte.protocols.Encoder`.
+        tasks: token tasks by the names that their losses are logged under.
+    """
+
+    def __init__(self, encoder: nn.Module, tasks: Mapping[str, TokenTask]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.tasks = nn.ModuleDict(dict(tasks))
+
+    def forward(
+        self, batch: Any = None, task: str = "", work: Work | None = None, outputs: Any = None
+    ) -> Any:
+        """The encoder's outputs of a batch; or a task's loss, where ``work`` is given."""
+        if work is not None:
+            return self.tasks[task](self.encoder, work, outputs)
+        return self.encoder(batch)
+
+
+@dataclass
+class Goal:
+    """A sentence objective and the parameters it learns itself."""
+
+    objective: Objective
+    learned: nn.ParameterDict
+
+
+class Follower(nn.Module):
+    """A copy of the encoder that follows it, and the queue of keys it has made.
+
+    The follower reads without dropout.
+
+    Args:
+        copy: a frozen copy of the encoder.
+        width: dimensions of its vectors.
+    """
+
+    def __init__(self, copy: nn.Module, config: MomentumConfig, width: int) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = copy.requires_grad_(False).eval()
+        self.queue = MomentumQueue(config.queue, width) if config.queue else None
+
+    @torch.no_grad()
+    def keys(self, chunks: Sequence[Sequence[Row]]) -> Outputs:
+        """The follower's outputs of a column."""
+        encoder: Any = self.encoder
+        return join_outputs([encoder(encoder.collate(rows)) for rows in chunks])
+
+    def shared(self) -> dict[str, Tensor]:
+        """The queue's part of ``Columns.shared``."""
+        return {} if self.queue is None else self.queue.shared()
+
+    def push(self, keys: Outputs, hashes: Tensor | None) -> None:
+        """Keep a batch's keys, once its loss has been computed."""
+        if self.queue is not None and keys.dense is not None:
+            self.queue.push(keys.dense, hashes)
+
+    def follow(self, encoder: nn.Module) -> None:
+        """Move towards the encoder, after an optimiser step."""
+        momentum_update(self.encoder, encoder, self.config.decay)
+
+
+@dataclass
+class Stepper:
+    """Accumulates the gradient of one batch at a time.
+
+    Attributes:
+        accelerator: wraps ``model`` and scales backward passes.
+        model: the prepared :class:`Trainee`.
+        encoder: the encoder inside it.
+        goals: objectives by the number of the source they are for; -1 for all others.
+        weights: of the token tasks, by name.
+        seed: of the tasks' masks.
+        states: whether objectives read token states.
+        verify: compare both passes of the cache.
+    """
+
+    accelerator: Accelerator
+    model: nn.Module
+    encoder: Any
+    goals: Mapping[int, Goal]
+    tasks: Mapping[str, TokenTask]
+    batch: BatchConfig
+    follower: Follower | None = None
+    seed: int = 0
+    states: bool = False
+    verify: bool = False
+    _keys: tuple[Outputs, Tensor | None] | None = field(default=None, init=False)
+
+    def backward(self, batch: ExampleBatch, step: int, share: float, last: bool) -> Loss:
+        """Add ``share`` of the batch's gradient to the parameters'.
+
+        Args:
+            batch: this process's rows.
+            step: seeds masks, and is told to objectives with schedules of their own.
+            share: ``1 / batches`` of an optimiser step.
+            last: whether this is the step's last batch, when gradients travel.
+
+        Returns:
+            The loss before ``share``, detached.
+        """
+        goal = self.goals.get(batch.source, self.goals.get(-1))
+        chunks = {
+            name: chunk_rows(
+                rows, max_rows=self.batch.chunk_rows, max_tokens=self.batch.chunk_tokens
+            )
+            if self.batch.cached
+            else [rows]
+            for name, rows in batch.columns.items()
+            if goal is not None or any(t.config.column == name for t in self.tasks.values())
+        }
+        works = self._works(chunks, step)
+
+        def sentence_loss(outputs: Mapping[str, Outputs]) -> Loss:
+            if goal is None:
+                return Loss(self._zero(), {})
+            return goal.objective(self._columns(batch, outputs, goal, step))
+
+        def scaled(loss: Tensor) -> None:
+            self.accelerator.backward(loss * share)
+
+        if self.batch.cached and goal is not None:
+            return self._cached(chunks, works, sentence_loss, goal, scaled, last)
+        frozen = self._frozen(chunks)
+        with nullcontext() if last else self.accelerator.no_sync(self.model):
+            outputs = {
+                name: frozen[name]
+                if name in frozen
+                else join_outputs([self.model(self.encoder.collate(rows)) for rows in parts])
+                for name, parts in chunks.items()
+                if goal is not None or self._reads_outputs(name)
+            }
+            loss = sentence_loss(outputs)
+            total, parts = loss.total, dict(loss.parts)
+            for name in works:
+                column = self.tasks[name].config.column
+                extra = self._task_loss(name, works[name][0], outputs.get(column))
+                total = total + extra.total
+                parts |= extra.parts
+            scaled(total)
+        return Loss(total.detach(), parts)
+
+    def after_step(self) -> None:
+        """What follows an optimiser step: the momentum encoder moves, and its queue grows."""
+        if self.follower is not None:
+            if self._keys is not None:
+                self.follower.push(*self._keys)
+                self._keys = None
+            self.follower.follow(self.encoder)
+
+    def _cached(
+        self,
+        chunks: Mapping[str, list[list[Row]]],
+        works: Mapping[str, list[Work]],
+        loss: Callable[[Mapping[str, Outputs]], Loss],
+        goal: Goal,
+        scaled: Callable[[Tensor], None],
+        last: bool,
+    ) -> Loss:
+        frozen = self._frozen(chunks)
+
+        def auxiliary(column: str) -> Callable[[Outputs, int], Loss] | None:
+            mine = [name for name in works if self.tasks[name].config.column == column]
+            if not mine:
+                return None
+
+            def run(outputs: Outputs, number: int) -> Loss:
+                losses = [self._task_loss(name, works[name][number], outputs) for name in mine]
+                total = torch.stack([one.total for one in losses]).sum()
+                return Loss(total, {k: v for one in losses for k, v in one.parts.items()})
+
+            return run
+
+        columns = {
+            name: CachedColumn(
+                self.model,
+                parts,
+                self.encoder.collate,
+                states=self.states,
+                auxiliary=auxiliary(name),
+            )
+            for name, parts in chunks.items()
+            if name not in frozen
+        }
+        return cached_backward(
+            columns,
+            lambda outputs: loss({**outputs, **frozen}),
+            parameters=list(goal.learned.values()),
+            backward=scaled,
+            no_sync=self.accelerator.no_sync,
+            last_step=last,
+            verify=self.verify,
+        )
+
+    def _works(self, chunks: Mapping[str, list[list[Row]]], step: int) -> dict[str, list[Work]]:
+        rank = self.accelerator.process_index
+        return {
+            name: task.prepare(
+                self.encoder,
+                chunks[task.config.column],
+                torch.Generator().manual_seed(hash((self.seed, step, rank, i)) % 2**63),
+            )
+            for i, (name, task) in enumerate(self.tasks.items())
+        }
+
+    def _task_loss(self, name: str, work: Work, outputs: Outputs | None) -> Loss:
+        found = self.model(task=name, work=work, outputs=outputs)
+        weight = self.tasks[name].config.weight
+        return Loss(weight * found, {name: found.detach()})
+
+    def _reads_outputs(self, column: str) -> bool:
+        """Whether a task alone makes the encoder read a column."""
+        return any(
+            t.config.column == column and t.config.task == "rtd" for t in self.tasks.values()
+        )
+
+    def _frozen(self, chunks: Mapping[str, list[list[Row]]]) -> dict[str, Outputs]:
+        """The columns that the momentum encoder reads in the encoder's place."""
+        if self.follower is None or "positive" not in chunks:
+            return {}
+        config = self.follower.config
+        if not config.queue and config.positives == "encoder":
+            return {}
+        keys = self.follower.keys(chunks["positive"])
+        self._keys = (keys, None)
+        return {"positive": keys} if config.positives == "momentum" else {}
+
+    def _columns(
+        self, batch: ExampleBatch, outputs: Mapping[str, Outputs], goal: Goal, step: int
+    ) -> Columns:
+        device = self.encoder.device
+        meta = {name: tensor.to(device) for name, tensor in batch.meta.items()}
+        shared: dict[str, Tensor] = {"step": torch.tensor(step), **goal.learned}
+        if self.follower is not None:
+            shared |= self.follower.shared()
+            if self._keys is not None:
+                self._keys = (self._keys[0], meta.get("positive_hash"))
+        return Columns(
+            outputs["query"],
+            outputs.get("positive"),
+            outputs.get("negative"),
+            batch.negatives_per_query,
+            meta,
+            {name: Outputs(dense=v.to(device)) for name, v in batch.guide.items()},
+            shared,
+        )
+
+    def _zero(self) -> Tensor:
+        return torch.zeros((), device=self.accelerator.device)

@@ -1,0 +1,261 @@
+"""Token-level losses beside, or in place of, a sentence objective.
+
+Every task prepares its inputs for a whole step first, because its loss is divided by the number of
+labelled tokens of all chunks and processes. What is drawn comes from the generator that the trainer
+seeds by (seed, step, process), so that a resumed run masks the same tokens.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from mmembed.errors import ConfigError
+from mmembed.gpte.config import TokenTaskConfig
+from mmembed.gpte.objectives.tokens import (
+    IGNORE,
+    mask_tokens,
+    mlm_loss,
+    mntp_loss,
+    ntp_loss,
+    rtd_loss,
+    token_factor,
+)
+from mmembed.gpte.protocols import Outputs
+from mmembed.gpte.reading import TextBatch
+from mmembed.gpte.rows import Row
+from mmembed.gpte.text_encoder import TextEncoder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["TokenTask", "Work", "task_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One chunk's share of a task.
+
+    Attributes:
+        batch: the rows as the task reads them.
+        labels: ``(tokens,)`` int64, -100 where nothing is asked.
+        factor: what the sum of token losses is multiplied by.
+    """
+
+    batch: TextBatch
+    labels: Tensor
+    factor: float = 1.0
+
+
+class TokenTask(nn.Module, ABC):
+    """A loss over the tokens of one column; a module, as some tasks learn parts of their own.
+
+    Attributes:
+        config: its options.
+    """
+
+    def __init__(self, config: TokenTaskConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    @torch.no_grad()
+    def prepare(
+        self, encoder: TextEncoder, chunks: Sequence[Sequence[Row]], generator: torch.Generator
+    ) -> list[Work]:
+        """The work of every chunk of this process; a collective call."""
+        works = []
+        for rows in chunks:
+            batch = replace(encoder.collate(rows), bare=None, bare_rows=None)
+            works.append(Work(*self.asked(encoder, batch, generator)))
+        factor = token_factor((work.labels for work in works), encoder.device)
+        return [replace(work, factor=factor) for work in works]
+
+    @abstractmethod
+    def asked(
+        self, encoder: TextEncoder, batch: TextBatch, generator: torch.Generator
+    ) -> tuple[TextBatch, Tensor]:
+        """The batch to read, and the labels."""
+
+    @abstractmethod
+    def forward(self, encoder: TextEncoder, work: Work, outputs: Outputs | None) -> Tensor:
+        """0-d share of the mean loss over all labelled tokens of the step.
+
+        Args:
+            outputs: what the encoder gave for the same chunk, where a task depends on it.
+        """
+
+    def masked(
+        self, encoder: TextEncoder, batch: TextBatch, generator: torch.Generator, first: bool
+    ) -> tuple[TextBatch, Tensor]:
+        """A corrupted batch and its labels; ``first`` says whether first tokens may be masked."""
+        config = self.config
+        ids = batch.ids.cpu()
+        special = torch.tensor(sorted(encoder.tokenizer.all_special_ids))
+        maskable = ~torch.isin(ids, special)
+        if not first:
+            starts = torch.tensor([0, *batch.lengths[:-1]]).cumsum(0)
+            maskable[starts] = False
+        corrupted, labels = mask_tokens(
+            ids,
+            maskable,
+            self._mask_id(encoder),
+            len(encoder.tokenizer),
+            probability=config.probability,
+            keep=config.keep,
+            random=config.random,
+            generator=generator,
+        )
+        return replace(batch, ids=corrupted.to(batch.ids.device)), labels.to(batch.ids.device)
+
+    def _mask_id(self, encoder: TextEncoder) -> int:
+        token = self.config.mask_token or encoder.tokenizer.mask_token
+        found = None if token is None else encoder.tokenizer.get_vocab().get(token)
+        if found is None:
+            raise ConfigError(
+                f"task {self.config.task}: the tokenizer has no mask token {token or ''!r}; name "
+                "one of its tokens as mask_token"
+            )
+        return int(found)
+
+
+class MaskedTokens(TokenTask):
+    """Masked language modelling, or masked next-token prediction (LLM2Vec)."""
+
+    def asked(
+        self, encoder: TextEncoder, batch: TextBatch, generator: torch.Generator
+    ) -> tuple[TextBatch, Tensor]:
+        """As :meth:`TokenTask.asked`."""
+        return self.masked(encoder, batch, generator, first=self.config.task == "mlm")
+
+    def forward(self, encoder: TextEncoder, work: Work, outputs: Outputs | None) -> Tensor:
+        """As :meth:`TokenTask.forward`."""
+        states = encoder.read(work.batch)
+        loss = mlm_loss if self.config.task == "mlm" else mntp_loss
+        return loss(states, work.labels, encoder.lm_head, work.factor)
+
+
+class NextTokens(TokenTask):
+    """Next-token prediction under the causal mask (GritLM's generative half)."""
+
+    def asked(
+        self, encoder: TextEncoder, batch: TextBatch, generator: torch.Generator
+    ) -> tuple[TextBatch, Tensor]:
+        """As :meth:`TokenTask.asked`; instructions are read but not learned."""
+        starts = torch.tensor([0, *batch.lengths]).cumsum(0).to(batch.ids.device)
+        labels = torch.roll(batch.ids, -1)
+        labels[torch.roll(batch.spans["instruction"], -1)] = IGNORE
+        labels[starts[1:] - 1] = IGNORE
+        return batch, labels
+
+    def forward(self, encoder: TextEncoder, work: Work, outputs: Outputs | None) -> Tensor:
+        """As :meth:`TokenTask.forward`."""
+        with _causal(encoder.base) if encoder.settings.bidirectional else nullcontext():
+            states = encoder.read(work.batch)
+        return ntp_loss(states, work.labels, encoder.lm_head, work.factor)
+
+
+class ReplacedTokens(TokenTask):
+    """Which tokens did a frozen generator replace, given the sentence's vector (DiffCSE)?
+
+    Chuang et al. 2022: the discriminator reads the corrupted sentence with the vector of the
+    original one in the place of its first token's embedding, so the vector must tell what changed.
+    The generator fills masks in by its best guess.
+
+    Args:
+        generator: a masked language model with the encoder's vocabulary; frozen.
+        discriminator: an encoder of the vector's width; trained along, and thrown away.
+
+    Raises:
+        ConfigError: vocabularies or widths do not match.
+    """
+
+    def __init__(
+        self,
+        config: TokenTaskConfig,
+        encoder: TextEncoder,
+        generator: PreTrainedModel,
+        discriminator: PreTrainedModel,
+    ) -> None:
+        super().__init__(config)
+        vocab = len(encoder.tokenizer)
+        for name, model in (("generator", generator), ("discriminator", discriminator)):
+            if model.get_input_embeddings().weight.shape[0] < vocab:
+                raise ConfigError(f"task rtd: the {name} has another vocabulary than the encoder")
+        if discriminator.config.hidden_size != encoder.dim:
+            raise ConfigError(
+                f"task rtd: vectors have {encoder.dim} dimensions and the discriminator "
+                f"{discriminator.config.hidden_size}"
+            )
+        # In a list, the frozen generator is no submodule: neither trained, wrapped nor saved.
+        self._generator = [generator.requires_grad_(False).eval()]
+        self.discriminator = discriminator
+        self.judge = nn.Linear(discriminator.config.hidden_size, 1)
+
+    def asked(
+        self, encoder: TextEncoder, batch: TextBatch, generator: torch.Generator
+    ) -> tuple[TextBatch, Tensor]:
+        """As :meth:`TokenTask.asked`; the label of every token is whether it was replaced."""
+        masked, labels = self.masked(encoder, batch, generator, first=False)
+        model = self._generator[0].to(batch.ids.device)
+        ids, mask = _padded(masked.ids, masked.lengths)
+        guesses = model(input_ids=ids, attention_mask=mask.long()).logits.argmax(dim=-1)[mask]
+        filled = torch.where(labels == IGNORE, batch.ids, guesses)
+        return replace(batch, ids=filled), (filled != batch.ids).long()
+
+    def forward(self, encoder: TextEncoder, work: Work, outputs: Outputs | None) -> Tensor:
+        """As :meth:`TokenTask.forward`."""
+        assert outputs is not None
+        assert outputs.dense is not None
+        ids, mask = _padded(work.batch.ids, work.batch.lengths)
+        embeds = self.discriminator.get_input_embeddings()(ids)
+        vector = outputs.dense.unsqueeze(1).to(embeds.dtype)
+        embeds = torch.cat([vector, embeds[:, 1:]], dim=1)
+        hidden = self.discriminator(inputs_embeds=embeds, attention_mask=mask.long())
+        logits = self.judge(hidden.last_hidden_state[mask]).squeeze(1)
+        return rtd_loss(logits, work.labels, work.factor)
+
+
+def task_of(config: TokenTaskConfig, encoder: TextEncoder) -> TokenTask:
+    """The task of this configuration, for this encoder.
+
+    Raises:
+        ConfigError: the encoder lacks what the task needs.
+        ModelLoadError: a model of the task cannot be loaded.
+    """
+    if config.task == "rtd":
+        generator = TextEncoder.from_pretrained(str(config.generator), lm_head=True).full
+        discriminator = TextEncoder.from_pretrained(str(config.discriminator)).full
+        return ReplacedTokens(config, encoder, generator, discriminator.train())
+    _ = encoder.lm_head
+    if config.task == "ntp":
+        if getattr(encoder.full, "is_gradient_checkpointing", False):
+            raise ConfigError(
+                "task ntp reads under another mask, which gradient checkpointing would forget"
+            )
+        return NextTokens(config)
+    return MaskedTokens(config)
+
+
+@contextmanager
+def _causal(model: PreTrainedModel) -> Iterator[None]:
+    """The causal mask back on, as long as the block lasts."""
+    config: Any = model.config
+    config.is_causal = True
+    try:
+        yield
+    finally:
+        config.is_causal = False
+
+
+def _padded(ids: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor]:
+    """``(n, longest)`` ids padded on the right with 0, and the bool mask of the real ones."""
+    padded = pad_sequence(list(ids.split(lengths)), batch_first=True)
+    held = torch.tensor(lengths, device=ids.device)
+    return padded, torch.arange(padded.shape[1], device=ids.device) < held.unsqueeze(1)
