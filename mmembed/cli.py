@@ -213,6 +213,41 @@ def evaluate(
     return run_benchmark(benchmark, model, data, Output(json=json))
 
 
+@app.command
+def train(
+    recipe: Path,
+    overrides: list[str] | None = None,
+    /,
+    *,
+    stop_after: int | None = None,
+    show: bool = False,
+    json: AsJson = False,
+    quiet: Quiet = False,
+) -> int:
+    """Train a text encoder by a recipe; run it again after an interruption, and it goes on.
+
+    For example:
+
+        mmembed train configs/recipes/text/e5.yaml
+
+        mmembed train configs/recipes/text/e5.yaml size=tiny output=/tmp/try
+
+        mmembed train configs/recipes/text/e5.yaml stages.finetune.schedule.lr=1e-5 --show
+
+        accelerate launch -m mmembed.cli train configs/recipes/text/e5.yaml
+
+    Args:
+        recipe: A YAML file of stages; see configs/recipes.
+        overrides: KEY=VALUE pairs; parts of keys are joined by dots.
+        stop_after: Stop with a checkpoint after so many steps of a stage.
+        show: Print the recipe with every default filled in, and train nothing.
+    """
+    from mmembed.commands.train import train_recipe
+
+    output = Output(json=json, quiet=quiet)
+    return train_recipe(recipe, overrides or [], stop_after, show, output)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command and exit with its status."""
     sys.exit(run(app, arguments))

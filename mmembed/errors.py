@@ -9,6 +9,7 @@ __all__ = [
     "MissingDependencyError",
     "MmembedError",
     "ModelLoadError",
+    "TrainingError",
 ]
 
 
@@ -62,3 +63,7 @@ class ModelLoadError(MmembedError, ValueError):
 
 class IndexMismatchError(MmembedError, ValueError):
     """An index was built by another model, or by another version of the store's layout."""
+
+
+class TrainingError(MmembedError, RuntimeError):
+    """A run cannot go on; the message names the step and what was read there."""

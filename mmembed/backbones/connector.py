@@ -73,9 +73,7 @@ class Connector(nn.Module):
         self.expand = nn.Linear(shape.width, shape.hidden)
         self.write = nn.Linear(shape.hidden, shape.groups * shape.width)
         self.place = nn.Parameter(torch.randn(shape.tokens, shape.width) * 0.02)
-        self.local = nn.Linear(shape.channels, shape.width, bias=False)
         nn.init.normal_(self.write.weight, std=0.01)
-        nn.init.zeros_(self.local.weight)
         use_onednn(self)
 
     @property
@@ -92,12 +90,15 @@ class Connector(nn.Module):
         return (-torch.cdist(a, b).square() / self.bandwidth).exp()
 
     def place_in_space(self, roots: Tensor) -> Tensor:
-        """Pooled features ``(n, channels)`` to unit sentence embeddings ``(n, width)``.
+        """Pooled features ``(n, channels)`` to unit sentence embeddings ``(n, width)``."""
+        z = self.standardised(roots)
+        return self.placed(self.kernel(z, self.landmarks) @ self.coefficients)
+
+    def placed(self, found: Tensor) -> Tensor:
+        """Regressed ``(n, width)`` to unit sentence embeddings.
 
         What all descriptions share (``axis``) says nothing about one image: its share is fixed.
         """
-        z = self.standardised(roots)
-        found = self.kernel(z, self.landmarks) @ self.coefficients
         own = F.normalize(found - (found @ self.axis)[:, None] * self.axis, dim=-1)
         return F.normalize(own + 0.5 * self.axis, dim=-1)
 
@@ -113,7 +114,4 @@ class Connector(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """``(n, tokens, channels)`` features to ``(n, tokens, width)`` word embeddings."""
         features = features.to(self.place.dtype)
-        tokens = self.decode(self.place_in_space(pooled_features(features)))
-        roots = features.sign() * features.abs().sqrt()
-        own: Tensor = self.local((roots - roots.mean(dim=1, keepdim=True)) / self.std)
-        return tokens + own
+        return self.decode(self.place_in_space(pooled_features(features)))

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmembed.evaluation.metrics import bootstrap_interval, mrr, recall
 from mmembed.evaluation.splits import Split
+from mmembed.gpte.metrics import bootstrap_interval, mrr, recall
 
 if TYPE_CHECKING:
     from mmembed.embedder import Embedder

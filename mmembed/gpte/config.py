@@ -105,6 +105,7 @@ class SourceConfig:
         query_role, document_role: whose prompts dress the texts.
         objective: an objective for this source alone; batches must then be homogeneous.
         limit: read no more rows.
+        licence: for the model card.
     """
 
     path: str
@@ -122,6 +123,7 @@ class SourceConfig:
     document_role: str = "document"
     objective: Mapping[str, Any] | None = None
     limit: int | None = None
+    licence: str = ""
 
     def __post_init__(self) -> None:
         if not self.weight > 0:

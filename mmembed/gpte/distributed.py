@@ -31,6 +31,8 @@ __all__ = [
     "world_size",
 ]
 
+_BUCKET = 2**24  # elements of one message
+
 
 def world_size() -> int:
     """Number of processes that train together; 1 outside distributed training."""
@@ -228,16 +230,32 @@ def global_count(local: int | float | Tensor, device: torch.device | str = "cpu"
 
 
 def average_gradients(parameters: Iterable[Tensor]) -> None:
-    """Average the gradients of parameters that no data-parallel wrapper owns.
+    """Average the gradients of parameters that no data-parallel wrapper owns; a collective call.
 
-    Objectives' own parameters (a learned temperature, a projector) need this once per optimiser
-    step. A parameter without a gradient counts as zero, so that every process joins in.
+    Once per optimiser step, in buckets. A parameter without a gradient counts as zero, so that
+    every process joins in.
     """
     world = world_size()
     if world == 1:
         return
+    buckets: dict[torch.dtype, list[Tensor]] = {}
     for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-        dist.all_reduce(parameter.grad)
-        parameter.grad.div_(world)
+        bucket = buckets.setdefault(parameter.grad.dtype, [])
+        bucket.append(parameter.grad)
+        if sum(grad.numel() for grad in bucket) >= _BUCKET:
+            _average(bucket, world)
+            bucket.clear()
+    for bucket in buckets.values():
+        if bucket:
+            _average(bucket, world)
+
+
+def _average(grads: list[Tensor], world: int) -> None:
+    """One message for many gradients."""
+    flat = torch.cat([grad.flatten() for grad in grads])
+    dist.all_reduce(flat)
+    flat.div_(world)
+    for grad, mean in zip(grads, flat.split([grad.numel() for grad in grads]), strict=True):
+        grad.copy_(mean.view_as(grad))

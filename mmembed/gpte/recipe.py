@@ -25,6 +25,7 @@ from mmembed.gpte.objectives import build_objective
 from mmembed.gpte.objectives.building import construct
 
 __all__ = [
+    "CalibrateStage",
     "MergeStage",
     "MineStage",
     "Recipe",
@@ -120,7 +121,30 @@ class MergeStage:
     weights: tuple[float, ...] = ()
 
 
-Stage = TrainStage | MineStage | MergeStage
+@dataclass(frozen=True)
+class CalibrateStage:
+    """Whitening or a flow, fitted to the texts of ``data`` and saved with the model.
+
+    See :mod:`mmembed.gpte.calibration`.
+
+    Attributes:
+        model: ``previous``, ``base``, ``stage://NAME``, a folder or a hub name.
+        dim: dimensions that whitening keeps; all by default.
+        shrinkage: of the covariance.
+        epochs: of the flow.
+    """
+
+    name: str
+    data: DataConfig
+    method: Literal["whitening", "flow"] = "whitening"
+    model: str = "previous"
+    dim: int | None = None
+    shrinkage: float = 0.0
+    epochs: int = 1
+    evaluation: EvaluationConfig | None = None
+
+
+Stage = TrainStage | MineStage | MergeStage | CalibrateStage
 
 
 @dataclass(frozen=True)
@@ -148,7 +172,12 @@ class Recipe:
             raise ConfigError(f"stages need different names, not {names}")
 
 
-_KINDS: dict[str, type] = {"train": TrainStage, "mine": MineStage, "merge": MergeStage}
+_KINDS: dict[str, type] = {
+    "train": TrainStage,
+    "mine": MineStage,
+    "merge": MergeStage,
+    "calibrate": CalibrateStage,
+}
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mmembed.errors import ConfigError, ModelLoadError
 from mmembed.gpte import reading
 from mmembed.gpte.bidirectional import make_bidirectional
+from mmembed.gpte.calibration import Flow, Whitening
 from mmembed.gpte.heads import LexicalHead, MultiVectorHead, Projection, TrainOnly, splade
 from mmembed.gpte.layers import LatentAttention, LayerMean, LayerWeights
 from mmembed.gpte.long_context import alibi_slopes, drop_positions, positions_of
@@ -116,6 +117,7 @@ class TextEncoder(nn.Module):
             self.projections.append(_projection(at, one))
             at = one.out
         self.dim = at
+        self.calibration: Whitening | Flow | None = None
         specials = self.tokenizer.all_special_ids
         self.lexical: LexicalHead | None = None
         if "lexical" in settings.heads:
@@ -127,6 +129,18 @@ class TextEncoder(nn.Module):
         if "splade" in settings.heads:
             _check_lm_head(self.full, self.lm_head)
         self.to(self.base.device)
+
+    def calibrate(self, calibration: Whitening | Flow) -> None:
+        """Transform every dense vector in evaluation mode, and be saved with what does it.
+
+        Raises:
+            ConfigError: it is of another width than the vectors.
+        """
+        settings = calibration.settings()
+        if settings["width"] != self.dim:
+            raise ConfigError(f"vectors have {self.dim} dimensions, not {settings['width']}")
+        self.calibration = calibration.to(self.device)
+        self.dim = settings.get("dim", self.dim)
 
     @property
     def base(self) -> PreTrainedModel:
@@ -217,7 +231,10 @@ class TextEncoder(nn.Module):
             bare = self._pool(self.read(batch.bare))
             has = (batch.bare_rows >= 0).unsqueeze(1)
             dense = dense - torch.where(has, bare[batch.bare_rows], 0.0)
-        return self.projections(dense)
+        dense = self.projections(dense)
+        if self.calibration is None or self.training:
+            return dense
+        return self.calibration(dense)
 
     def _pool(self, states: TokenStates) -> Tensor:
         pooled = [pool(states, exclude="unpooled") for pool in self.poolings]

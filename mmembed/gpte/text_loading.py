@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mmembed.errors import ModelLoadError
+from mmembed.gpte.calibration import load_calibration, save_calibration
 from mmembed.gpte.folders import whole_folder
 from mmembed.gpte.lora import merged_state_dict
 from mmembed.gpte.st_format import read_st_folder
@@ -23,11 +24,12 @@ from mmembed.gpte.text_settings import TextSettings
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-__all__ = ["load_text_encoder", "save_text_encoder"]
+__all__ = ["load_text_encoder", "quiet_transformers", "save_text_encoder"]
 
 _log = logging.getLogger(__name__)
 _SETTINGS = "text_encoder.json"
 _HEADS = "heads.safetensors"
+_CALIBRATION = "calibration.safetensors"
 
 
 def load_text_encoder(
@@ -37,6 +39,7 @@ def load_text_encoder(
     lm_head: bool = False,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
+    change: Callable[[PreTrainedModel], None] | None = None,
 ) -> TextEncoder:
     """A text encoder from a folder, or from the model hub where there is no such folder.
 
@@ -45,11 +48,14 @@ def load_text_encoder(
 
     Args:
         name_or_path: the folder, or the model's name on the hub.
-        settings: used in place of the folder's own; new heads then start untrained. Without any, a
-            plain decoder is pooled at its last token and any other model by mean.
+        settings: used in place of the folder's own. Where they describe other heads, all heads
+            start untrained. Without any, a plain decoder is pooled at its last token and any other
+            model by mean.
         lm_head: also load the language-model head, for MLM or NTP objectives; the splade head
             brings it by itself.
         dtype: type of the weights.
+        change: called with the loaded model before the encoder is built around it, e.g. to
+            give it more positions.
 
     Raises:
         ModelLoadError: a file or tensor is missing, or a tensor finds no place.
@@ -58,13 +64,15 @@ def load_text_encoder(
     own = folder / _SETTINGS
     if own.exists():
         saved = TextSettings.from_json(own.read_text(encoding="utf-8"))
-        encoder = _load(folder, settings or saved, lm_head, dtype, device)
-        if settings is None or settings == saved:
+        encoder = _load(folder, settings or saved, lm_head, dtype, device, change)
+        if settings is None or settings.heads_key == saved.heads_key:
             _load_heads(encoder, folder / _HEADS)
+            if (folder / _CALIBRATION).exists():
+                encoder.calibrate(load_calibration(folder / _CALIBRATION))
         return encoder
     if (folder / "modules.json").exists():
         there = read_st_folder(folder)
-        encoder = _load(there.model, settings or there.settings, lm_head, dtype, device)
+        encoder = _load(there.model, settings or there.settings, lm_head, dtype, device, change)
         if there.lower_case:
             _lower_case(encoder.tokenizer)
         if settings is None:
@@ -72,7 +80,7 @@ def load_text_encoder(
                 tensors = {f"projections.{i}.{key}": value for key, value in _tensors(file).items()}
                 _place(encoder, tensors, [f"projections.{i}."], file)
         return encoder
-    return _load(folder, settings, lm_head, dtype, device)
+    return _load(folder, settings, lm_head, dtype, device, change)
 
 
 def save_text_encoder(encoder: TextEncoder, folder: Path) -> None:
@@ -84,11 +92,14 @@ def save_text_encoder(encoder: TextEncoder, folder: Path) -> None:
     from safetensors.torch import save_file
 
     with whole_folder(folder) as partial:
-        encoder.full.save_pretrained(partial, state_dict=merged_state_dict(encoder.full))
+        with quiet_transformers():
+            encoder.full.save_pretrained(partial, state_dict=merged_state_dict(encoder.full))
         encoder.tokenizer.save_pretrained(partial)
         heads = _head_tensors(encoder)
         if heads:
             save_file({key: value.contiguous() for key, value in heads.items()}, partial / _HEADS)
+        if encoder.calibration is not None:
+            save_calibration(encoder.calibration, partial / _CALIBRATION)
         settings = replace(encoder.settings, max_tokens=encoder.max_tokens)
         (partial / _SETTINGS).write_text(settings.to_json(), encoding="utf-8")
 
@@ -113,6 +124,7 @@ def _load(
     lm_head: bool,
     dtype: torch.dtype,
     device: torch.device | str,
+    change: Callable[[PreTrainedModel], None] | None,
 ) -> TextEncoder:
     from transformers import AutoConfig, AutoTokenizer
 
@@ -125,6 +137,8 @@ def _load(
         settings = TextSettings(pooling="last" if _is_decoder(config) else "mean")
     model_class = _class_for(config, settings, lm_head)
     model = _load_model(model_class, folder, dtype)
+    if change is not None:
+        change(model)
     return TextEncoder(model.to(device).eval(), tokenizer, settings).eval()
 
 
@@ -164,7 +178,7 @@ def _load_model(
     try:
         # Tensors of another shape are refused below, by name.
         options |= {"use_safetensors": True, "ignore_mismatched_sizes": True}
-        with _quiet():
+        with quiet_transformers():
             model, report = model_class.from_pretrained(
                 folder, dtype=dtype, output_loading_info=True, **options
             )
@@ -190,7 +204,7 @@ def _load_model(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Keep transformers from printing progress and its own report of what is judged here."""
     from transformers.utils import logging as hf_logging
 
@@ -207,7 +221,9 @@ def _quiet() -> Iterator[None]:
 
 def _head_tensors(encoder: TextEncoder) -> dict[str, Tensor]:
     return {
-        key: value for key, value in encoder.state_dict().items() if not key.startswith("full.")
+        key: value
+        for key, value in encoder.state_dict().items()
+        if not key.startswith(("full.", "calibration."))
     }
 
 

@@ -110,6 +110,23 @@ class TextSettings:
         """The names of the poolings."""
         return (self.pooling,) if isinstance(self.pooling, str) else self.pooling
 
+    @property
+    def heads_key(self) -> tuple[object, ...]:
+        """What decides which tensors there are besides the model's: equal keys, equal tensors."""
+        return (
+            self.heads,
+            len(self.poolings),
+            self.summary_tokens,
+            self.prefix_tokens,
+            self.layers,
+            self.learned_layers,
+            self.latents,
+            self.latent_heads,
+            self.latent_head_dim,
+            self.projections,
+            self.multi_dim,
+        )
+
     def prompt(self, role: str | None) -> Prompt:
         """The prompt of a role; a role without one is dressed in nothing.
 

@@ -5,15 +5,17 @@ Four steps, each of which takes minutes on two CPU cores:
 1. features of every image by the frozen vision tower, kept on disk (first set: three views);
 2. kernel ridge regression from pooled features to the embedding of the description, with some of
    the images as landmarks (Nystroem; Williams and Seeger, 2001);
-3. the decoder learns from texts alone: the tokens that it writes for a text's embedding must bring
-   the frozen text encoder to that embedding;
-4. the decoder and what the patches add, by symmetric InfoNCE between images and descriptions.
+3. a linear map behind it, by symmetric InfoNCE between images and descriptions. What the regression
+   says of its own training images is too good to learn from, so the map is trained on cross-fitted
+   predictions, as in stacking (Wolpert, 1992), and then folded into the regression;
+4. the decoder learns from texts alone: the tokens that it writes for a text's embedding must bring
+   the frozen text encoder to that embedding.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -44,29 +46,33 @@ _VIEWS = ("full", "flip", "crop")
 
 @dataclass(frozen=True, slots=True)
 class AlignmentConfig:
-    """Hyperparameters, chosen on the development figures.
+    """Hyperparameters, chosen by cross-validation over the training figures.
 
     Attributes:
         bandwidth: of the kernel, as a share of the median squared distance of two images.
         ridge: weight of the regression's penalty.
-        decoder_steps: batches of the third step.
-        decoder_batch: texts of each.
-        epochs: of the fourth step; 0 leaves it out.
-        batch: images of its batches.
-        tokens_kept: visual tokens of an image that a training forward reads, drawn at random.
-        learning_rate: peak of the third step; the fourth takes a tenth.
+        folds: of the cross-fitting.
+        map_steps: batches of the third step; 0 leaves it out.
+        map_batch: images of each.
+        map_decay: penalty on the squared distance of the map from the identity.
         temperature: of InfoNCE.
+        decoder_steps: batches of the fourth step.
+        decoder_batch: texts of each.
+        tokens_kept: visual tokens that its forward reads, drawn at random.
+        learning_rate: peak of both.
     """
 
     bandwidth: float = 0.3
     ridge: float = 0.3
-    decoder_steps: int = 450
+    folds: int = 5
+    map_steps: int = 100
+    map_batch: int = 512
+    map_decay: float = 0.01
+    temperature: float = 0.05
+    decoder_steps: int = 900
     decoder_batch: int = 256
-    epochs: int = 4
-    batch: int = 192
     tokens_kept: int = 18
     learning_rate: float = 1e-3
-    temperature: float = 0.05
     seed: int = 0
 
 
@@ -89,47 +95,102 @@ class Alignment:
         self.connector: Connector = model.connector
         self._rng = np.random.default_rng(config.seed)
         torch.manual_seed(config.seed)
-        self._seen = list(_see(model, rows, cache))
+        self._seen = [(w, _pooled(features)) for w, features in _see(model, rows, cache)]
+        self._main = len(self._seen[0][0])
         self.texts = _texts_by_row(rows)
         embedder = Embedder(model)
         unique = sorted({text for texts in self.texts for text in texts})
         self.text_ids = {text: i for i, text in enumerate(unique)}
         self.embeddings = torch.from_numpy(np.asarray(embedder.encode(unique)))
-        self._objective = InfoNCE(
+
+    def regress(self) -> None:
+        """Step 2: closed form, in float64 where it is solved."""
+        connector, roots = self.connector, self._seen[0][1]
+        connector.mean.copy_(roots.mean(dim=0))
+        connector.std.copy_(roots.std(dim=0) + 1e-3)
+        z = connector.standardised(roots)
+        connector.bandwidth.copy_(self.config.bandwidth * torch.cdist(z, z).square().median())
+        connector.axis.copy_(F.normalize(self._described()[: self._main].mean(dim=0), dim=0))
+        landmarks, coefficients = self._fitted(torch.ones(self._main, dtype=torch.bool))
+        connector.landmarks.copy_(landmarks)
+        connector.coefficients.copy_(coefficients)
+
+    def contrast(self) -> None:
+        """Step 3: symmetric InfoNCE, with images of one description masked as negatives."""
+        config, connector = self.config, self.connector
+        views = self._cross_fitted()
+        objective = InfoNCE(
             temperature=config.temperature,
             directions=("q2d", "d2q"),
             partition="direction",
             masks=(DuplicateMask(),),
         )
+        identity = torch.eye(connector.shape.width)
+        turn = identity.clone().requires_grad_(True)
+        optimizer = torch.optim.Adam([turn], lr=config.learning_rate)
+        losses: list[float] = []
+        for step in _steps(optimizer, config.map_steps, warm_up=0.0):
+            picked = self._rng.permutation(self._main)[: config.map_batch]
+            images = connector.placed(views[step % len(views)][picked] @ turn)
+            ids = torch.tensor([self.text_ids[self._rng.choice(self.texts[i])] for i in picked])
+            loss = objective(
+                Columns(
+                    query=Outputs(dense=self.embeddings[ids]),
+                    positive=Outputs(dense=images),
+                    meta={"query_hash": ids, "positive_hash": ids},
+                )
+            ).total
+            (loss + config.map_decay * (turn - identity).square().sum()).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+        if losses:
+            logger.info("InfoNCE: %.4f to %.4f", losses[0], losses[-1])
+        connector.coefficients.copy_(connector.coefficients @ turn.detach())
 
-    def regress(self) -> None:
-        """Step 2: closed form, in float64 where it is solved."""
+    def _cross_fitted(self) -> list[Tensor]:
+        """For every view of the main set, what a regression without an image says of it."""
+        config, connector = self.config, self.connector
+        of_main = [connector.standardised(r) for where, r in self._seen if where[0] == 0]
+        found = [torch.zeros(self._main, connector.shape.width) for _ in of_main]
+        fold = torch.from_numpy(self._rng.permutation(self._main) % config.folds)
+        for number in range(config.folds):
+            held_out = fold == number
+            landmarks, coefficients = self._fitted(~held_out)
+            for out, z in zip(found, of_main, strict=True):
+                out[held_out] = connector.kernel(z[held_out], landmarks) @ coefficients
+        return found
+
+    def _fitted(self, kept: Tensor) -> tuple[Tensor, Tensor]:
+        """Landmarks and coefficients of a regression over the kept images of the main set."""
         connector = self.connector
-        seen = [(where, _pooled(features)) for where, features in self._seen]
-        main, others = seen[0][1], [roots for where, roots in seen if where[0] != 0]
-        connector.mean.copy_(main.mean(dim=0))
-        connector.std.copy_(main.std(dim=0) + 1e-3)
-        connector.landmarks.copy_(
-            connector.standardised(_landmarks(main, others, connector.shape.landmarks))
-        )
-        squared = torch.cdist(connector.standardised(main), connector.standardised(main)).square()
-        connector.bandwidth.copy_(self.config.bandwidth * squared.median())
-        described = torch.stack([self.embeddings[self.text_ids[r.description]] for r in self.rows])
-        connector.axis.copy_(F.normalize(described[: len(main)].mean(dim=0), dim=0))
+        described = self._described()
+        seen = [
+            (np.asarray(where)[kept.numpy()], roots[kept]) if where[0] == 0 else (where, roots)
+            for where, roots in self._seen
+        ]
+        others = [roots for where, roots in seen if where[0] >= self._main]
+        # A fold may have fewer images than the whole has landmarks.
+        count = min(connector.shape.landmarks, len(seen[0][1]) + sum(map(len, others)))
+        landmarks = connector.standardised(_landmarks(seen[0][1], others, count))
         # Nystroem: (K_mn K_nm + ridge K_mm) a = K_mn y.
-        normal = self.config.ridge * connector.kernel(connector.landmarks, connector.landmarks)
+        normal = self.config.ridge * connector.kernel(landmarks, landmarks)
         normal = normal.double() + 1e-6 * torch.eye(len(normal), dtype=torch.float64)
         right = torch.zeros(len(normal), described.shape[1], dtype=torch.float64)
         for where, roots in seen:
             # Each set has its own way of describing; what tells its images apart is regressed.
             targets = described[list(where)] - described[list(where)].mean(dim=0)
-            kernel = connector.kernel(connector.standardised(roots), connector.landmarks).double()
+            kernel = connector.kernel(connector.standardised(roots), landmarks).double()
             normal += kernel.T @ kernel
             right += kernel.T @ targets.double()
-        connector.coefficients.copy_(torch.linalg.solve(normal, right))
+        return landmarks, torch.linalg.solve(normal, right).float()
+
+    def _described(self) -> Tensor:
+        """``(rows, width)`` embeddings of the descriptions."""
+        return self.embeddings[[self.text_ids[row.description] for row in self.rows]]
 
     def teach_decoder(self) -> None:
-        """Step 3: embeddings of texts, mixtures of them, and what the regression finds."""
+        """Step 4: embeddings of texts, mixtures of them, and what the regression finds."""
         config, connector = self.config, self.connector
         parameters = _decoder_of(connector)
         for parameter in parameters:
@@ -139,7 +200,7 @@ class Alignment:
         middle = words[1000:].mean(dim=0)
         connector.write.bias.data.copy_(middle.repeat(connector.shape.groups))
         optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.01)
-        places = connector.place_in_space(torch.cat([_pooled(f) for _, f in self._seen]))
+        places = connector.place_in_space(torch.cat([roots for _, roots in self._seen]))
         third = config.decoder_batch // 3
         losses: list[float] = []
         for step in _steps(optimizer, config.decoder_steps):
@@ -157,52 +218,12 @@ class Alignment:
                 logger.info("decoder step %d: 1 - cosine %.4f", step + 1, np.mean(losses[-50:]))
         connector.requires_grad_(False)
 
-    def contrast(self, after_epoch: Callable[[int], None] | None = None) -> None:
-        """Step 4: symmetric InfoNCE, with images of one description masked as negatives."""
-        config, connector = self.config, self.connector
-        parameters = [*_decoder_of(connector), connector.local.weight]
-        for parameter in parameters:
-            parameter.requires_grad_(True)
-        batches = len(self.rows) // config.batch
-        optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate / 10, weight_decay=0.05)
-        order: list[int] = []
-        losses: list[float] = []
-        for step in _steps(optimizer, config.epochs * batches):
-            if step % batches == 0:
-                order = list(self._rng.permutation(len(self.rows)))
-            picked = order[step % batches * config.batch :][: config.batch]
-            features = torch.stack([self._any_view(i) for i in picked])
-            ids = torch.tensor([self.text_ids[self._rng.choice(self.texts[i])] for i in picked])
-            images = self._read(connector(features))
-            loss = self._objective(
-                Columns(
-                    query=Outputs(dense=self.embeddings[ids]),
-                    positive=Outputs(dense=images),
-                    meta={"query_hash": ids, "positive_hash": ids},
-                )
-            ).total
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            losses.append(loss.item())
-            if step % batches == batches - 1:
-                epoch = step // batches + 1
-                logger.info("epoch %d: InfoNCE %.4f", epoch, np.mean(losses[-batches:]))
-                if after_epoch is not None:
-                    after_epoch(epoch)
-        connector.requires_grad_(False)
-
     def _read(self, visual: Tensor) -> Tensor:
         """Unit vectors of images of which a random part of the tokens is read."""
         kept = torch.from_numpy(self._rng.permutation(visual.shape[1])[: self.config.tokens_kept])
         with torch.autocast("cpu", torch.bfloat16):
             states = self.model.read_visual(visual[:, kept])
         return _unit_means(states)
-
-    def _any_view(self, row: int) -> Tensor:
-        views = [f[row - where[0]] for where, f in self._seen if where[0] <= row <= where[-1]]
-        return torch.from_numpy(views[self._rng.integers(len(views))].astype(np.float32))
 
     def _draw(self, total: int, count: int) -> Tensor:
         return torch.from_numpy(self._rng.integers(0, total, count))
@@ -246,7 +267,8 @@ def _landmarks(main: Tensor, others: Sequence[Tensor], count: int) -> Tensor:
     """``count`` images: those of the main set, then an even share of the others."""
     chosen = [main[:count]]
     room = count - len(chosen[0])
-    for i, roots in enumerate(others):
+    # The smallest first: what they leave of their share goes to the larger ones.
+    for i, roots in enumerate(sorted(others, key=len)):
         share = min(len(roots), room // (len(others) - i))
         chosen.append(roots[torch.linspace(0, len(roots) - 1, share).long()])
         room -= share
@@ -269,11 +291,12 @@ def _pooled(features: Features) -> Tensor:
     return torch.cat([pooled_features(torch.from_numpy(part.astype(np.float32))) for part in parts])
 
 
-def _steps(optimizer: torch.optim.Optimizer, total: int) -> Iterator[int]:
-    """Numbers the steps, with a short linear warm-up and a cosine decay of the learning rate."""
+def _steps(optimizer: torch.optim.Optimizer, total: int, warm_up: float = 0.1) -> Iterator[int]:
+    """Numbers the steps, with a linear warm-up and a cosine decay of the learning rate."""
     peaks = [group["lr"] for group in optimizer.param_groups]
     for step in range(total):
-        factor = min(1.0, (step + 1) / (0.1 * total)) * (0.5 + 0.5 * np.cos(np.pi * step / total))
+        rise = min(1.0, (step + 1) / (warm_up * total)) if warm_up else 1.0
+        factor = rise * (0.5 + 0.5 * np.cos(np.pi * step / total))
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = peak * factor
         yield step

@@ -62,10 +62,9 @@ def train(
             logger.info("%s: dev recall %s, mrr %.4f", when, found.recall, found.mrr)
 
     alignment.regress()
+    alignment.contrast()
     alignment.teach_decoder()
-    _write(model, output, rows, alignment.config, splits)
-    tell("decoder")
-    alignment.contrast(lambda epoch: tell(f"epoch {epoch}"))
+    tell("trained")
     _write(model, output, rows, alignment.config, splits)
 
 

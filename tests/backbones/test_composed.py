@@ -77,7 +77,6 @@ def composed(vision: VisionTower, **settings: int) -> ComposedVLM:
     )
     shape = ConnectorShape(vision.channels, vision.patches, 32, landmarks=5, hidden=16, groups=3)
     connector = Connector(shape)
-    torch.nn.init.normal_(connector.local.weight, std=0.1)
     text = BertModel(config, add_pooling_layer=False).eval()
     limits = ComposedSettings(**{"max_tokens": 32, "max_images": 8, **settings})
     return ComposedVLM(vision, connector, text, tokenizer(), limits).eval()

@@ -90,10 +90,11 @@ def test_training_teaches_what_pictures_show(coloured: list[Captioned], tmp_path
     held_out = coloured[30:33]
     torch.manual_seed(0)
     model = model_for(len(train))
-    config = AlignmentConfig(decoder_steps=12, decoder_batch=24, epochs=1, batch=15, tokens_kept=6)
+    config = AlignmentConfig(map_steps=5, decoder_steps=12, decoder_batch=24, tokens_kept=6)
     alignment = Alignment(model, train, tmp_path, config)
     before = measure(model, held_out, tmp_path).text_to_image.mrr
     alignment.regress()
+    alignment.contrast()
     features = cached_features(tmp_path, model.vision, [row.image for row in held_out], "full")
     from mmembed.backbones.connector import pooled_features
 
@@ -103,7 +104,6 @@ def test_training_teaches_what_pictures_show(coloured: list[Captioned], tmp_path
     words = torch.stack([alignment.embeddings[alignment.text_ids[c]] for c in COLOURS])
     assert (found @ words.T).argmax(dim=1).tolist() == [0, 1, 2]
     alignment.teach_decoder()
-    alignment.contrast()
     after = measure(model, held_out, tmp_path).text_to_image.mrr
     assert after > max(before, 0.6)
     assert not any(p.requires_grad for p in model.parameters())

@@ -186,7 +186,7 @@ def tokenised(
         OSError: the disk is full; an unfinished cache is removed.
     """
     columns = asdict(source)
-    for unrelated in ("name", "weight", "objective"):
+    for unrelated in ("name", "weight", "objective", "licence"):
         del columns[unrelated]
     key = repr((_VERSION, bad_rows, sorted(columns.items())))
     key += fingerprint_of(source.path) + rows.fingerprint(source)

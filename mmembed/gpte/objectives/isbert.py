@@ -30,6 +30,7 @@ class LocalGlobalInformation:
     """
 
     name: ClassVar[str] = "isbert"
+    reads_states: ClassVar[bool] = True
 
     @full_precision
     def __call__(self, columns: Columns) -> Loss:

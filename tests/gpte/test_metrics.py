@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmembed.errors import InputError
 from mmembed.evaluation.figures import retrieval_report
-from mmembed.evaluation.metrics import bootstrap_interval, first_ranks, mrr, ndcg, recall
 from mmembed.evaluation.splits import held_out, name_hash, split_of_figures
+from mmembed.gpte.metrics import bootstrap_interval, first_ranks, mrr, ndcg, recall, spearman
 
 SCORES = np.array([[0.9, 0.5, 0.1], [0.2, 0.2, 0.2], [0.1, 0.3, 0.2]])
 OWN = np.eye(3, dtype=bool)
@@ -85,3 +86,19 @@ def test_every_group_gives_something_up() -> None:
     rows = [(f"{i}.jpg", i % 7) for i in range(70)]
     out = held_out(rows, lambda row: row[0], lambda row: row[1])
     assert Counter(group for _, group in out) == dict.fromkeys(range(7), 1)
+
+
+@settings(deadline=None)  # scipy takes its time to be imported
+@given(
+    st.lists(st.integers(0, 5), min_size=2, max_size=20),
+    st.randoms(use_true_random=False),
+)
+def test_spearman_equals_scipy(values: list[int], random: Any) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    other = [random.randint(0, 4) for _ in values]
+    if len(set(values)) < 2 or len(set(other)) < 2:
+        with pytest.raises(InputError):
+            spearman(np.asarray(values), np.asarray(other))
+        return
+    expected = stats.spearmanr(values, other).statistic
+    assert spearman(np.asarray(values), np.asarray(other)) == pytest.approx(expected)

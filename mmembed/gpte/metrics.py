@@ -1,9 +1,9 @@
-"""Retrieval metrics over a matrix of scores and a matrix of relevance.
+"""Retrieval metrics over a matrix of scores and a matrix of relevance; and rank correlation.
 
-All functions take ``scores (q, n)`` and ``relevant (q, n)``; higher scores rank first. Ties are
-counted against the model: a relevant candidate ranks behind every irrelevant one of equal score,
-so that a model of constant scores gets the worst value, not a lucky one. A query without a relevant
-candidate is an error, because it has no defined value in any of these metrics.
+Retrieval functions take ``scores (q, n)`` and ``relevant (q, n)``; higher scores rank first. Ties
+are counted against the model: a relevant candidate ranks behind every irrelevant one of equal
+score, so that a model of constant scores gets the worst value, not a lucky one. A query without a
+relevant candidate is an error, because it has no defined value in any of these metrics.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from mmembed.errors import InputError
 
-__all__ = ["bootstrap_interval", "first_ranks", "mrr", "ndcg", "recall"]
+__all__ = ["bootstrap_interval", "first_ranks", "mrr", "ndcg", "recall", "spearman"]
 
 Scores: TypeAlias = "np.ndarray[Any, np.dtype[np.floating[Any]]]"
 Array: TypeAlias = "np.ndarray[Any, Any]"
@@ -69,6 +69,24 @@ def bootstrap_interval(
     tail = (1.0 - confidence) / 2.0
     low, high = np.quantile(means, [tail, 1.0 - tail])
     return float(low), float(high)
+
+
+def spearman(a: Array, b: Array) -> float:
+    """Spearman's rank correlation of ``a (n,)`` and ``b (n,)``, ties sharing their mean rank.
+
+    Raises:
+        InputError: fewer than two values, or all of one side are equal: it has no value then.
+    """
+    ranks = [_mean_ranks(np.asarray(x, dtype=np.float64)) for x in (a, b)]
+    if len(ranks[0]) < 2 or any(np.ptp(r) == 0 for r in ranks):
+        raise InputError("spearman", "needs two or more values that differ, on both sides")
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
+def _mean_ranks(values: Array) -> Array:
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    return np.asarray((ends - (counts - 1) / 2.0)[place])
 
 
 def _ranked(scores: Scores, relevant: Array) -> Array:

@@ -1,0 +1,123 @@
+"""Recipes from start to end: every stage in order, each from where it was left."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmembed.errors import ConfigError
+from mmembed.gpte.calibrating import run_calibrate
+from mmembed.gpte.merging import run_merge
+from mmembed.gpte.mining import run_mine
+from mmembed.gpte.outcomes import Context, Outcome
+from mmembed.gpte.recipe import (
+    CalibrateStage,
+    MergeStage,
+    MineStage,
+    Recipe,
+    Stage,
+    TrainStage,
+    to_yaml,
+)
+from mmembed.gpte.tiny import tiny_recipe
+from mmembed.gpte.trainer import Step
+from mmembed.gpte.training import run_train
+
+__all__ = ["run_recipe"]
+
+_log = logging.getLogger(__name__)
+_RUNNERS: Mapping[type, Callable[[Any, Context], Outcome | None]] = {
+    TrainStage: run_train,
+    MineStage: run_mine,
+    MergeStage: run_merge,
+    CalibrateStage: run_calibrate,
+}
+
+
+def run_recipe(
+    recipe: Recipe,
+    *,
+    on_step: Callable[[str, Step], None] | None = None,
+    stop_after: int | None = None,
+) -> dict[str, Outcome]:
+    """Run the stages that are not finished, in order.
+
+    Every stage has a folder in ``recipe.output``; training goes on from its newest checkpoint. The
+    same call after an interruption, however it came about, ends with the same models.
+
+    Args:
+        on_step: called with the stage's name after every training step.
+        stop_after: stop the first training stage that reaches so many steps, with a checkpoint.
+
+    Returns:
+        Outcomes by stage; those after an early stop are missing.
+
+    Raises:
+        ConfigError: the recipe is wrong, or the folder holds a run of another recipe.
+        InputError, ModelLoadError, TrainingError, OSError: what a stage raises; finished stages
+            and checkpoints stay.
+    """
+    output = Path(recipe.output or Path("runs") / recipe.name)
+    if recipe.size == "tiny":
+        recipe = tiny_recipe(recipe, output / ".tiny")
+    outcomes: dict[str, Outcome] = {}
+    for stage in recipe.stages:
+        folder = output / stage.name
+        found = _finished(folder, stage)
+        if found is None:
+            tell = None
+            if on_step is not None:
+                tell = _named(on_step, stage.name)
+            context = Context(recipe, folder, dict(outcomes), tell, stop_after)
+            _log.info("stage %s", stage.name)
+            found = _RUNNERS[type(stage)](stage, context)
+            if found is None:
+                return outcomes
+            _finish(folder, found)
+        outcomes[stage.name] = found
+    return outcomes
+
+
+def _named(on_step: Callable[[str, Step], None], name: str) -> Callable[[Step], None]:
+    return lambda step: on_step(name, step)
+
+
+def _finished(folder: Path, stage: Stage) -> Outcome | None:
+    """What an earlier call made of the stage; and a note of what the folder is for, otherwise."""
+    note, result = folder / "stage.yaml", folder / "result.json"
+    wanted = to_yaml(stage)
+    if note.exists() and note.read_text(encoding="utf-8") != wanted:
+        raise ConfigError(
+            f"{folder} holds a run of another recipe: {_difference(note, wanted)}; choose another "
+            "output, or delete the folder"
+        )
+    if not result.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        note.write_text(wanted, encoding="utf-8")
+        return None
+    values = json.loads(result.read_text(encoding="utf-8"))
+    paths = {key: folder / values[key] if values[key] else None for key in ("model", "rows")}
+    return Outcome(folder, paths["model"], paths["rows"], values["metrics"])
+
+
+def _difference(note: Path, wanted: str) -> str:
+    ours = wanted.splitlines()
+    theirs = note.read_text(encoding="utf-8").splitlines()
+    for there, here in zip(theirs, ours, strict=False):
+        if there != here:
+            return f"{there.strip()!r} there, and {here.strip()!r} here"
+    return "one has more lines"
+
+
+def _finish(folder: Path, outcome: Outcome) -> None:
+    values = {
+        "model": outcome.model.name if outcome.model else None,
+        "rows": outcome.rows.name if outcome.rows else None,
+        "metrics": dict(outcome.metrics),
+    }
+    partial = folder / ".result.json.partial"
+    partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    partial.replace(folder / "result.json")

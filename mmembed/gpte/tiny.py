@@ -1,0 +1,285 @@
+"""Tiny random models of real architectures, and recipes cut down to them, to run in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+
+from mmembed.errors import ConfigError
+from mmembed.gpte.config import (
+    DataConfig,
+    EncoderConfig,
+    EvaluationConfig,
+    SourceConfig,
+    TokenTaskConfig,
+)
+from mmembed.gpte.recipe import CalibrateStage, MergeStage, MineStage, Recipe, Stage, TrainStage
+from mmembed.gpte.text_loading import quiet_transformers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+__all__ = ["WIDTH", "tiny_model", "tiny_recipe"]
+
+WIDTH = 32
+_POSITIONS = 128
+_TOKENS = 64
+_SPECIALS = (
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "<s>",
+    "</s>",
+    "<|endoftext|>",
+    "<|im_end|>",
+    "<eos>",
+)
+_SHAPE = {
+    "hidden_size": WIDTH,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": WIDTH // 4,
+    "intermediate_size": 2 * WIDTH,
+    "max_position_embeddings": _POSITIONS,
+    "pad_token_id": 0,
+}
+# Names that differ from the usual ones, by what transformers calls the architecture.
+_OWN_NAMES: Mapping[str, dict[str, Any]] = {
+    "bloom": {"n_layer": 4, "n_head": 4},
+    "distilbert": {"dim": WIDTH, "n_layers": 4, "n_heads": 4, "hidden_dim": 2 * WIDTH},
+    "electra": {"embedding_size": WIDTH},
+    "mt5": {"d_model": WIDTH, "d_kv": 8, "d_ff": 64, "num_layers": 4, "num_heads": 4},
+    "t5": {"d_model": WIDTH, "d_kv": 8, "d_ff": 64, "num_layers": 4, "num_heads": 4},
+}
+# RoBERTa counts positions from the padding id on.
+_PLACES = {"roberta": 1, "xlm-roberta": 1, "camembert": 1, "mpnet": 1}
+_ENCODERS = ("[CLS] $A [SEP]", [("[CLS]", 2), ("[SEP]", 3)])
+_T5 = ("$A </s>", [("</s>", 6)])
+
+
+def tiny_model(family: str, folder: Path, *, reranker: bool = False, seed: int = 0) -> Path:
+    """Write a tiny random model of an architecture, with a byte-level tokenizer.
+
+    Args:
+        family: its ``model_type`` in transformers, such as ``qwen3``.
+        folder: made if it is not there; used as it is otherwise.
+        reranker: a sequence classifier of one output in place of a language model.
+
+    Raises:
+        ConfigError: transformers has no such architecture.
+    """
+    import transformers as hf
+
+    if (folder / "config.json").exists():
+        return folder
+    tokenizer = _tokenizer(family)
+    try:
+        known = hf.AutoConfig.for_model(family)
+    except ValueError:
+        raise ConfigError(f"transformers has no model_type {family!r}") from None
+    options = _SHAPE | _OWN_NAMES.get(family, {})
+    options |= {"pad_token_id": _PLACES.get(family, 0), "vocab_size": len(tokenizer)}
+    if family in _PLACES:
+        options["max_position_embeddings"] = _POSITIONS + _PLACES[family] + 1
+    options = {key: value for key, value in options.items() if hasattr(known, key)}
+    config = hf.AutoConfig.for_model(family, **options)
+    if config.is_encoder_decoder:
+        config.decoder_start_token_id = 0
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if reranker:
+            config.num_labels = 1
+            model = hf.AutoModelForSequenceClassification.from_config(config)
+        elif type(config) in hf.MODEL_FOR_MASKED_LM_MAPPING and not config.is_encoder_decoder:
+            model = hf.AutoModelForMaskedLM.from_config(config)
+        elif type(config) in hf.MODEL_FOR_CAUSAL_LM_MAPPING:
+            model = hf.AutoModelForCausalLM.from_config(config)
+        else:
+            model = hf.AutoModel.from_config(config)
+    with quiet_transformers():
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def tiny_recipe(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe with tiny models, a few rows and a few steps; everything else as it is.
+
+    Args:
+        folder: where the models are written.
+    """
+    return replace(recipe, stages=tuple(_stage(stage, folder) for stage in recipe.stages))
+
+
+def _stage(stage: Stage, folder: Path) -> Stage:
+    if isinstance(stage, MergeStage):
+        return replace(stage, models=tuple(_named(name, "bert", folder) for name in stage.models))
+    data = _data(stage.data, folder)
+    if isinstance(stage, CalibrateStage):
+        dim = None if stage.dim is None else min(stage.dim, WIDTH // 2)
+        evaluation = _evaluation(stage.evaluation)
+        model = _named(stage.model, "bert", folder)
+        return replace(stage, data=data, dim=dim, model=model, evaluation=evaluation, shrinkage=0.5)
+    if isinstance(stage, MineStage):
+        reranker = stage.reranker
+        if reranker is not None:
+            reranker = str(tiny_model("bert", folder / "reranker", reranker=True))
+        # Random models know no margin.
+        return replace(
+            stage,
+            data=data,
+            model=_named(stage.model, "bert", folder),
+            reranker=reranker,
+            reranker_share=2.0,
+            margin=None,
+            relative=None,
+            ranks=(0, 100),
+        )
+    return _train_stage(stage, data, folder)
+
+
+def _train_stage(stage: TrainStage, data: DataConfig, folder: Path) -> TrainStage:
+    batch = stage.batch
+    batch = replace(
+        batch,
+        size=min(batch.size, 8),
+        tokens=None if batch.tokens is None else 512,
+        cluster_rows=None if batch.cluster_rows is None else 4,
+        chunk_rows=None if batch.chunk_rows is None else 3,
+        chunk_tokens=None if batch.chunk_tokens is None else 256,
+        accumulate=min(batch.accumulate, 2),
+    )
+    momentum = stage.momentum
+    if momentum is not None:
+        momentum = replace(momentum, queue=min(momentum.queue, 16))
+    return replace(
+        stage,
+        data=data,
+        encoder=_encoder(stage.encoder, folder),
+        objective=_narrow(stage.objective),
+        tasks=tuple(_task(task, folder) for task in stage.tasks),
+        batch=batch,
+        schedule=replace(stage.schedule, steps=3),
+        momentum=momentum,
+        evaluation=_evaluation(stage.evaluation),
+        checkpoint=replace(stage.checkpoint, every=min(stage.checkpoint.every, 2)),
+        start=_named(stage.start, stage.encoder.family, folder),
+        precision="no",
+        trackers=(),
+    )
+
+
+def _encoder(config: EncoderConfig, folder: Path) -> EncoderConfig:
+    settings = dict(config.settings)
+    if settings:
+        settings["max_tokens"] = _TOKENS
+    if "projections" in settings:
+        settings["projections"] = [
+            {**one, "out": WIDTH if one.get("train_only") else min(one["out"], WIDTH)}
+            for one in settings["projections"]
+        ]
+    for name in ("latents", "latent_head_dim", "multi_dim"):
+        if settings.get(name):
+            settings[name] = min(settings[name], 16)
+    lengthen = config.lengthen
+    if lengthen is not None:
+        lengthen = replace(lengthen, tokens=2 * _POSITIONS)
+    lora = config.lora
+    if lora is not None:
+        lora = replace(lora, rank=4)
+    backbone = str(tiny_model(config.family, folder / config.family))
+    return replace(config, backbone=backbone, settings=settings, lengthen=lengthen, lora=lora)
+
+
+def _data(data: DataConfig, folder: Path) -> DataConfig:
+    guide = data.guide
+    if guide is not None:
+        guide = replace(guide, model=_named(guide.model, guide.family, folder))
+    sources = tuple(_few(source) for source in data.sources)
+    return replace(data, sources=sources, guide=guide, workers=0)
+
+
+def _few(source: SourceConfig) -> SourceConfig:
+    return replace(source, limit=min(source.limit or 48, 48), objective=_narrow(source.objective))
+
+
+def _evaluation(config: EvaluationConfig | None) -> EvaluationConfig | None:
+    if config is None:
+        return None
+    return replace(config, sets=tuple(replace(s, source=_few(s.source)) for s in config.sets))
+
+
+def _task(task: TokenTaskConfig, folder: Path) -> TokenTaskConfig:
+    if task.task != "rtd":
+        return task
+    generator = tiny_model(task.generator_family, folder / f"{task.generator_family}-generator")
+    judge = tiny_model(task.discriminator_family, folder / f"{task.discriminator_family}-judge")
+    return replace(task, generator=str(generator), discriminator=str(judge))
+
+
+def _named(reference: str, family: str, folder: Path) -> str:
+    """A tiny model in the place of a folder or a hub name; references to stages stay."""
+    if reference in ("base", "previous") or reference.startswith("stage://"):
+        return reference
+    return str(tiny_model(family, folder / family))
+
+
+def _narrow(config: Any) -> Any:
+    """An objective's plain values, with Matryoshka widths that fit a tiny model."""
+    if isinstance(config, Mapping):
+        found = {key: _narrow(value) for key, value in config.items()}
+        if "dims" in found:
+            widest = max(found["dims"])
+            found["dims"] = sorted({max(1, d * WIDTH // widest) for d in found["dims"]})
+            if "weights" in found:
+                found["weights"] = found["weights"][: len(found["dims"])]
+        return found
+    if isinstance(config, (list, tuple)):
+        return [_narrow(value) for value in config]
+    return config
+
+
+def _tokenizer(family: str) -> PreTrainedTokenizerFast:
+    """Bytes as tokens: it reads any text, and no file is needed."""
+    from transformers import AutoConfig, PreTrainedTokenizerFast
+
+    bytes_ = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate([*_SPECIALS, *bytes_])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.add_special_tokens(list(_SPECIALS))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    config = AutoConfig.for_model(family)
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]"}
+    if config.is_encoder_decoder:
+        single, pairs = _T5
+        special |= {"eos_token": "</s>"}
+    elif _reads_both_ways(config):
+        single, pairs = _ENCODERS
+        special |= {"cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+    else:
+        single, pairs = "$A", []
+        special |= {"eos_token": "<|endoftext|>"}
+    pair = f"{single} $B:1 {single.rpartition('$A')[2].strip()}:1".replace(" :1", "")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=single, pair=pair, special_tokens=pairs
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_max_length=_POSITIONS, **special
+    )
+
+
+def _reads_both_ways(config: Any) -> bool:
+    import transformers as hf
+
+    return type(config) in hf.MODEL_FOR_MASKED_LM_MAPPING or type(config) not in (
+        hf.MODEL_FOR_CAUSAL_LM_MAPPING
+    )

@@ -1,0 +1,173 @@
+"""A training stage: encoder, data and evaluation put together, trained, and saved with its card."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmembed.errors import ConfigError
+from mmembed.gpte.batching import Plan
+from mmembed.gpte.card import write_card
+from mmembed.gpte.config import DataConfig, EvaluationConfig
+from mmembed.gpte.data.batches import Batches, ExampleSet, PlannedBatches
+from mmembed.gpte.data.guides import GuideVectors, clusters_of, guide_vectors, pair_vectors
+from mmembed.gpte.data.streams import StreamedBatches
+from mmembed.gpte.data.tokenised import TextRows, TokenisedSource, tokenised
+from mmembed.gpte.evaluating import Evaluator
+from mmembed.gpte.folders import whole_folder
+from mmembed.gpte.outcomes import Context, Outcome
+from mmembed.gpte.recipe import TrainStage
+from mmembed.gpte.starting import start_encoder
+from mmembed.gpte.text_encoder import TextEncoder
+from mmembed.gpte.token_tasks import task_of
+from mmembed.gpte.trainer import Trainer
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+__all__ = ["run_train"]
+
+
+def run_train(stage: TrainStage, context: Context) -> Outcome | None:
+    """Train one stage; None if it was stopped early.
+
+    Raises:
+        ConfigError, InputError, ModelLoadError, TrainingError, OSError: as
+            :class:`mmembed.gpte.trainer.Trainer` and whatever it is built from.
+    """
+    from accelerate.utils import set_seed
+
+    folder, seed = context.folder, context.recipe.seed
+    with _accelerator(stage, folder) as accelerator:
+        set_seed(seed)  # of new heads, the same on every process
+        weights = None if stage.start == "base" else context.model(stage.start)
+        encoder = start_encoder(stage.encoder, weights)
+        data = context.data(stage.data)
+        rows = TextRows(encoder.tokenizing, encoder.settings)
+        cache = Path(data.cache) if data.cache else folder.parent / ".cache"
+        batches, sizes = _batches(stage, data, rows, cache, accelerator, seed)
+        tasks = {str(config.task): task_of(config, encoder) for config in stage.tasks}
+        if len(tasks) < len(stage.tasks):
+            raise ConfigError(f"stage {stage.name}: give every token task once")
+        evaluator = _evaluator(stage.evaluation, context)
+        start = evaluator(encoder.to(accelerator.device)) if evaluator else {}
+        set_seed(seed, device_specific=True)  # dropout differs between processes
+        trainer = Trainer(
+            stage,
+            encoder,
+            batches,
+            folder,
+            accelerator,
+            seed=seed,
+            tasks=tasks,
+            evaluate=evaluator,
+            on_step=context.on_step,
+        )
+        if stage.trackers:
+            accelerator.init_trackers(context.recipe.name)
+        finished = trainer.run(context.stop_after)
+        for tracker in accelerator.trackers:
+            tracker.finish()
+        if not finished:
+            return None
+        model, metrics = _finish(trainer, stage, accelerator)
+        if accelerator.is_main_process:
+            write_card(model, context.recipe, stage, weights, sizes, start, metrics)
+        accelerator.wait_for_everyone()
+    return Outcome(folder, model, metrics=metrics)
+
+
+@contextlib.contextmanager
+def _accelerator(stage: TrainStage, folder: Path) -> Iterator[Accelerator]:
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    accelerator = Accelerator(
+        mixed_precision=stage.precision,
+        log_with=list(stage.trackers) or None,
+        project_dir=str(folder),
+    )
+    try:
+        yield accelerator
+    finally:
+        accelerator.free_memory()
+        # The next stage may ask for another precision, which accelerate keeps for the process.
+        AcceleratorState._reset_state()
+
+
+def _batches(
+    stage: TrainStage,
+    data: DataConfig,
+    rows: TextRows,
+    cache: Path,
+    accelerator: Accelerator,
+    seed: int,
+) -> tuple[Batches, Mapping[str, int]]:
+    """The stage's batches, and rows by the name of their source (-1 where not known)."""
+    rank, world = accelerator.process_index, accelerator.num_processes
+    if data.streaming:
+        streamed = StreamedBatches(data, stage.batch, rows, seed, rank, world)
+        return streamed, {source.name or source.path: -1 for source in data.sources}
+    with accelerator.main_process_first():  # the others find what the first one wrote
+        sources = [
+            tokenised(source, rows, cache, workers=data.workers, bad_rows=data.bad_rows)
+            for source in data.sources
+        ]
+        guides = _guides(data, sources, accelerator)
+    clusters = None
+    if stage.batch.order == "contextual" and guides:
+        wanted = stage.batch.cluster_rows or stage.batch.size
+        clusters = clusters_of(pair_vectors(sources, guides), wanted, seed=seed)
+    examples = ExampleSet(sources, data.negatives, guides)
+    plan = Plan(
+        tuple(len(source) for source in sources),
+        stage.batch,
+        seed,
+        world,
+        tuple(source.weight for source in data.sources),
+        examples.lengths if stage.batch.tokens is not None else None,
+        clusters,
+        tuple(source.name for source in sources),
+    )
+    sizes = {source.name: len(source) for source in sources}
+    return PlannedBatches(examples, plan, rank, data.workers), sizes
+
+
+def _guides(
+    data: DataConfig, sources: Sequence[TokenisedSource], accelerator: Accelerator
+) -> list[GuideVectors]:
+    if data.guide is None:
+        return []
+    guide = TextEncoder.from_pretrained(data.guide.model).to(accelerator.device).eval()
+    name, role = data.guide.model, data.guide.role
+    return [
+        guide_vectors(guide, name, config, source, role)
+        for config, source in zip(data.sources, sources, strict=True)
+    ]
+
+
+def _evaluator(config: EvaluationConfig | None, context: Context) -> Evaluator | None:
+    if config is None:
+        return None
+    return Evaluator(config, context.source)
+
+
+def _finish(
+    trainer: Trainer, stage: TrainStage, accelerator: Accelerator
+) -> tuple[Path, dict[str, float]]:
+    """The stage's model: the best if one was asked for, else the last; and its metrics."""
+    model, metrics = trainer.folder / "model", dict(trainer.progress.metrics)
+    best = trainer.folder / "best"
+    if stage.evaluation is not None and stage.evaluation.best and best.exists():
+        if accelerator.is_main_process:
+            with whole_folder(model) as partial:
+                shutil.copytree(best, partial, dirs_exist_ok=True)
+        metrics |= {"step": trainer.progress.best_step}
+        metrics |= trainer.progress.best_metrics
+    else:
+        trainer.save_model(model)
+    accelerator.wait_for_everyone()
+    return model, metrics

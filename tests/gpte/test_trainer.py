@@ -1,0 +1,254 @@
+"""The training loop: exact resume, accumulation, processes, and what happens when things break."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parent))
+from training_cases import recipe, write_rows
+
+from mmembed.errors import ConfigError, InputError, TrainingError
+from mmembed.gpte.recipe import Recipe, to_yaml
+from mmembed.gpte.run import run_recipe
+from mmembed.gpte.text_encoder import TextEncoder
+from mmembed.gpte.trainer import Step
+
+QUEUE = {"name": "infonce", "temperature": 0.05, "masks": ["duplicates"]}
+
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "cached": {"batch": {"size": 4, "chunk_rows": 3}},
+    "accumulated": {"batch": {"size": 4, "accumulate": 2}},
+    "queue": {"objective": QUEUE, "momentum": {"decay": 0.9, "queue": 8}},
+    "lora": {"encoder": {"lora": {"rank": 2, "dropout": 0.1}}},
+    "learned temperature": {"objective": {"name": "sigmoid"}},
+    "hard negatives": {
+        "source": {"negatives": ["negatives"]},
+        "data": {"negatives": 1},
+        "batch": {"size": 4, "chunk_rows": 3},
+    },
+    "with mlm": {
+        "tasks": [{"task": "mlm"}],
+        "encoder": {"lm_head": True},
+        "batch": {"size": 4, "chunk_rows": 2},
+    },
+}
+
+
+def weights(built: Recipe) -> dict[str, Tensor]:
+    return load_file(Path(built.output) / "only" / "model" / "model.safetensors")
+
+
+def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_resumed_run_is_the_same_run(case: str, tmp_path: Path) -> None:
+    """Ten steps of which the seventh ends an epoch; stopped before, at and after that."""
+    whole = recipe(tmp_path, dict(CASES[case]))
+    run_recipe(whole)
+    parted = replace(whole, output=str(tmp_path / "parted"))
+    for stop in (5, 7, 8):
+        assert run_recipe(parted, stop_after=stop) == {}
+    outcome = run_recipe(parted)["only"]
+    assert equal(weights(whole), weights(parted))
+    logs = [
+        [json.loads(line) for line in (Path(r.output) / "only/metrics.jsonl").open()]
+        for r in (whole, parted)
+    ]
+    for log in logs:
+        assert [line["step"] for line in log] == list(range(1, 11))
+        for line in log:
+            del line["rows_per_second"], line["tokens_per_second"]
+    assert logs[0] == logs[1]
+    assert outcome.model is not None
+    start = TextEncoder.from_pretrained(tmp_path / "bert").state_dict()
+    trained = TextEncoder.from_pretrained(outcome.model).state_dict()
+    assert any(not torch.equal(start[name], trained[name]) for name in start)
+    assert run_recipe(parted)["only"] == outcome  # nothing is done twice
+
+
+def test_accumulated_batches_are_one_batch_where_rows_do_not_meet(tmp_path: Path) -> None:
+    objective = {"name": "cosine"}  # a mean over rows, so halves add up
+    common = {"objective": objective, "source": {"label": "score"}, "encoder": {"dropout": 0.0}}
+    schedule = {"steps": 1, "lr": 1e-3, "clip": 0.0, "weight_decay": 0.0}
+    once = recipe(tmp_path, {**common, "schedule": schedule, "batch": {"size": 24}}, rows=24)
+    run_recipe(once)
+    twice = recipe(
+        tmp_path,
+        {**common, "schedule": schedule, "batch": {"size": 12, "accumulate": 2}},
+    )
+    twice = replace(twice, output=str(tmp_path / "twice"))
+    run_recipe(twice)
+    losses = [
+        json.loads((Path(r.output) / "only/metrics.jsonl").read_text())["loss"]
+        for r in (once, twice)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    norms = [
+        json.loads((Path(r.output) / "only/metrics.jsonl").read_text())["grad_norm"]
+        for r in (once, twice)
+    ]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["plain", "hard negatives", "queue", "learned temperature"])
+def test_two_processes_train_the_model_that_one_does(case: str, tmp_path: Path) -> None:
+    stage = dict(CASES[case])
+    stage["encoder"] = {**stage.get("encoder", {}), "dropout": 0.0}
+    stage["schedule"] = {"steps": 4, "lr": 1e-3, "eps": 1e-4}  # Adam's first steps magnify noise
+    one = recipe(tmp_path, stage)
+    run_recipe(one)
+    file = tmp_path / "recipe.yaml"
+    file.write_text(to_yaml(one), encoding="utf-8")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    script = Path(__file__).parent / "training_cases.py"
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    common |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": "2"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(script), str(file), str(tmp_path / "two")],
+            env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+        )
+        for rank in range(2)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, errors.decode()[-3000:]
+    two = load_file(tmp_path / "two/only/model/model.safetensors")
+    for name, tensor in weights(one).items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=2e-6, msg=name)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path: Path) -> None:
+    stage = {
+        "schedule": {"steps": 10, "lr": 1e20, "clip": 0.0},
+        "checkpoint": {"every": 1},
+        "encoder": {"dropout": 0.0},
+    }
+    broken = recipe(tmp_path, stage)
+    with pytest.raises(TrainingError, match=r"stage only, step \d+: the loss is nan.*rows\.jsonl"):
+        run_recipe(broken)
+    kept = list((Path(broken.output) / "only/checkpoints").iterdir())
+    assert [path.name[:5] for path in kept] == ["step-"]
+    assert not (Path(broken.output) / "only/model").exists()
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from accelerate import Accelerator
+
+    built = recipe(tmp_path, {"checkpoint": {"every": 2}})
+    honest, calls = Accelerator.save_state, [0]
+
+    def full(self: Accelerator, output_dir: str, *args: Any, **kwargs: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 3:
+            (Path(output_dir) / "model.safetensors").write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return honest(self, output_dir, *args, **kwargs)
+
+    monkeypatch.setattr(Accelerator, "save_state", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        run_recipe(built)
+    checkpoints = Path(built.output) / "only/checkpoints"
+    assert [path.name for path in checkpoints.iterdir()] == ["step-00000004"]
+    monkeypatch.undo()
+    run_recipe(built)
+    undisturbed = replace(built, output=str(tmp_path / "undisturbed"))
+    run_recipe(undisturbed)
+    assert equal(weights(built), weights(undisturbed))
+
+
+def test_the_best_model_is_kept(tmp_path: Path) -> None:
+    held_out = write_rows(tmp_path / "held_out.jsonl", 12, seed=5)
+    stage = {
+        "evaluation": {
+            "sets": [{"kind": "retrieval", "source": {"path": str(held_out)}}],
+            "every": 2,
+            "best": "held_out/ndcg@10",
+        },
+        "schedule": {"steps": 8, "lr": 3e-3},
+    }
+    built = recipe(tmp_path, stage)
+    outcome = run_recipe(built)["only"]
+    lines = (Path(built.output) / "only/metrics.jsonl").read_text().splitlines()
+    found = {
+        values["step"]: values["held_out/ndcg@10"]
+        for values in map(json.loads, lines)
+        if "held_out/ndcg@10" in values
+    }
+    assert sorted(found) == [2, 4, 6, 8]
+    assert outcome.metrics["held_out/ndcg@10"] == max(found.values())
+    assert found[int(outcome.metrics["step"])] == max(found.values())
+    card = (outcome.model / "README.md").read_text()  # type: ignore[operator]
+    assert "| held_out/ndcg@10 |" in card
+    assert "| rows | 26 | not stated |" in card
+
+
+def test_training_teaches(tmp_path: Path) -> None:
+    stage = {"schedule": {"steps": 60, "lr": 3e-3}, "batch": {"size": 16}}
+    losses: list[float] = []
+
+    def on_step(name: str, step: Step) -> None:
+        assert (name, step.total) == ("only", 60)
+        losses.append(step.loss)
+
+    run_recipe(recipe(tmp_path, stage, rows=64), on_step=on_step)
+    assert len(losses) == 60
+    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+
+
+def test_another_recipe_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    run_recipe(recipe(tmp_path, {}))
+    with pytest.raises(ConfigError, match=r"another recipe: 'steps: 10' there.*choose another"):
+        run_recipe(recipe(tmp_path, {"schedule": {"steps": 11, "lr": 1e-3, "warmup": 0.2}}))
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    built = recipe(tmp_path, {})
+    run_recipe(built, stop_after=3)
+    checkpoint = Path(built.output) / "only/checkpoints/step-00000003"
+    (checkpoint / "model.safetensors").write_bytes(b"\0" * 100)
+    with pytest.raises(InputError, match=r"step-00000003: cannot be resumed from"):
+        run_recipe(built)
+
+
+def test_errors_before_the_first_step(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="rows, fewer than one batch"):
+        run_recipe(recipe(tmp_path / "short", {"batch": {"size": 64}}))
+    with pytest.raises(ConfigError, match="nothing learns"):
+        run_recipe(recipe(tmp_path / "frozen", {"encoder": {"train": "none"}}))
+    folder = tmp_path / "one_sided"
+    folder.mkdir()
+    (folder / "rows.jsonl").write_text('{"query": "a", "positive": "b"}\n{"query": "c"}\n')
+    with pytest.raises(InputError, match=r"rows\.jsonl:2"):
+        run_recipe(recipe(folder, {}))
+
+
+def test_biases_alone(tmp_path: Path) -> None:
+    outcome = run_recipe(recipe(tmp_path, {"encoder": {"train": "biases"}}))["only"]
+    before = TextEncoder.from_pretrained(tmp_path / "bert").state_dict()
+    after = TextEncoder.from_pretrained(outcome.model or "").state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all(name.endswith("bias") for name in changed)
