@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -34,9 +35,18 @@ Quiet = Annotated[
 Mode = Literal["hybrid", "dense", "text"]
 
 
+def _no_options(_: object, texts: list[str] | None) -> None:
+    """Where "-" may stand, so might a mistyped option."""
+    for text in texts or []:
+        if re.fullmatch(r"--?[A-Za-z][\w-]*(=.*)?", text):
+            raise ValueError(f'unknown option "{text}"; a text that looks like one comes by "-"')
+
+
 @app.command
 def embed(
-    texts: list[str] | None = None,
+    texts: Annotated[
+        list[str] | None, Parameter(allow_leading_hyphen=True, validator=_no_options)
+    ] = None,
     /,
     *,
     file: Annotated[list[Path] | None, Parameter(name=["--file", "-f"])] = None,

@@ -90,8 +90,9 @@ class Embedder:
         config = EmbedderConfig(prompts=dict(backbone.prompts))
         if config_file is not None and config_file.exists():
             config = _read_config(config_file)
-        known = Path(name).expanduser()
-        return cls(backbone, config, name=str(known.resolve()) if known.is_dir() else str(name))
+        # A packaged name keeps its meaning wherever an index that was made with it is opened.
+        local = folder is not None and folder == Path(name).expanduser()
+        return cls(backbone, config, name=str(folder.resolve()) if local and folder else str(name))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write weights (safetensors) and configuration (json) so that the folder stands alone."""

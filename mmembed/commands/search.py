@@ -24,21 +24,23 @@ def index_paths(paths: list[Path], into: Path | None, model_name: str, output: O
     where = into or _home_of(paths[0].expanduser())
     with Index.open(where, Embedder.from_pretrained(model_name)) as index:
         with _progress(output) as progress:
-            report = index.add([path.expanduser() for path in paths], progress=progress)
-        output.skipped(report.skipped)
-        record = {
-            "index": str(where),
-            "added": report.added,
-            "updated": report.updated,
-            "unchanged": report.unchanged,
-            "deleted": report.deleted,
-            "skipped": [{"source": e.source, "reason": e.reason} for e in report.skipped],
-            "total": len(index),
-        }
-    text = (
-        f"{where}: {report.added} added, {report.updated} updated, {report.unchanged} unchanged, "
-        f"{report.deleted} deleted, {len(report.skipped)} skipped; {record['total']} in all"
-    )
+            # One call a path: each is mirrored for itself.
+            reports = [index.add(path.expanduser(), progress=progress) for path in paths]
+        total = len(index)
+    skipped = [error for report in reports for error in report.skipped]
+    output.skipped(skipped)
+    counts = {
+        name: sum(getattr(report, name) for report in reports)
+        for name in ("added", "updated", "unchanged", "deleted")
+    }
+    record = {
+        "index": str(where),
+        **counts,
+        "skipped": [{"source": e.source, "reason": e.reason} for e in skipped],
+        "total": total,
+    }
+    told = ", ".join(f"{count} {name}" for name, count in counts.items())
+    text = f"{where}: {told}, {len(skipped)} skipped; {total} in all"
     output.result(record, text)
     return EXIT_OK
 

@@ -88,8 +88,11 @@ class FileSync:
         self._report = report
         self._metadata = metadata
         self._known = _read_states(store)
-        self._by_hash = {
-            state.content_hash: key for key, state in self._known.items() if state.complete
+        # A file is read by its suffix, so a photo under a video's name is no copy of the photo.
+        self._by_content = {
+            (state.content_hash, Path(key).suffix.lower()): key
+            for key, state in self._known.items()
+            if state.complete
         }
         self._seen: set[str] = set()
         self._unreadable: list[Path] = []
@@ -135,10 +138,10 @@ class FileSync:
             return
         if state is not None and state.complete and state.content_hash == content_hash:
             self._copies.append(_Copy(source, key, template=key))
-        elif content_hash in self._by_hash:
-            self._copies.append(_Copy(source, key, template=self._by_hash[content_hash]))
+        elif (content := (content_hash, source.path.suffix.lower())) in self._by_content:
+            self._copies.append(_Copy(source, key, template=self._by_content[content]))
         else:
-            self._by_hash[content_hash] = key
+            self._by_content[content] = key
             yield from self._embed(source, key)
 
     def _embed(self, source: SourceFile, key: str) -> Iterator[PendingItem | InputError]:
