@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from collections import OrderedDict
@@ -49,11 +50,20 @@ class _OpenDocuments:
         document = self._documents.get(key)
         if document is None:
             document = _open(source, label)
+            if not self._documents:
+                # Registered after pypdfium2's own exit hook, so run before it, which complains.
+                atexit.register(self.close)
             self._documents[key] = document
         self._documents.move_to_end(key)
         while len(self._documents) > _MAX_OPEN:
             self._documents.popitem(last=False)[1].close()
         return document
+
+    def close(self) -> None:
+        """Close all documents."""
+        with self.lock:
+            while self._documents:
+                self._documents.popitem()[1].close()
 
 
 _open_documents = _OpenDocuments()
