@@ -33,6 +33,8 @@ def run_calibrate(stage: CalibrateStage, context: Context) -> Outcome:
     encoder.settings = replace(plain, normalize=False)
     vectors = _vectors(encoder, stage, context)
     encoder.settings = plain
+    evaluator = Evaluator(stage.evaluation, context.source) if stage.evaluation else None
+    start = evaluator(encoder.eval()) if evaluator else {}
     fitted: Whitening | Flow
     if stage.method == "whitening":
         fitted = fit_whitening([vectors], stage.dim, shrinkage=stage.shrinkage)
@@ -40,10 +42,8 @@ def run_calibrate(stage: CalibrateStage, context: Context) -> Outcome:
         fitted = fit_flow(vectors, epochs=stage.epochs, seed=context.recipe.seed)
     encoder.calibrate(fitted)
     encoder.save_pretrained(context.folder / "model")
-    metrics: dict[str, float] = {}
-    if stage.evaluation is not None:
-        metrics = Evaluator(stage.evaluation, context.source)(encoder.eval())
-    return Outcome(context.folder, context.folder / "model", metrics=metrics)
+    metrics = evaluator(encoder) if evaluator else {}
+    return Outcome(context.folder, context.folder / "model", metrics=metrics, start=start)
 
 
 def _vectors(encoder: TextEncoder, stage: CalibrateStage, context: Context) -> Tensor:

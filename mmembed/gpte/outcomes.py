@@ -29,12 +29,14 @@ class Outcome:
         model: a folder that a text encoder is loaded from.
         rows: a JSONL file of training rows.
         metrics: measured at the end, by name.
+        start: the same before training.
     """
 
     folder: Path
     model: Path | None = None
     rows: Path | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    start: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

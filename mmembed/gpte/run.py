@@ -100,7 +100,7 @@ def _finished(folder: Path, stage: Stage) -> Outcome | None:
         return None
     values = json.loads(result.read_text(encoding="utf-8"))
     paths = {key: folder / values[key] if values[key] else None for key in ("model", "rows")}
-    return Outcome(folder, paths["model"], paths["rows"], values["metrics"])
+    return Outcome(folder, paths["model"], paths["rows"], values["metrics"], values["start"])
 
 
 def _difference(note: Path, wanted: str) -> str:
@@ -117,6 +117,7 @@ def _finish(folder: Path, outcome: Outcome) -> None:
         "model": outcome.model.name if outcome.model else None,
         "rows": outcome.rows.name if outcome.rows else None,
         "metrics": dict(outcome.metrics),
+        "start": dict(outcome.start),
     }
     partial = folder / ".result.json.partial"
     partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -18,6 +18,7 @@ from mmembed.gpte.long_context import (
     yarn_rope,
 )
 from mmembed.gpte.lora import add_lora
+from mmembed.gpte.onednn import use_onednn
 from mmembed.gpte.text_encoder import TextEncoder
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def start_encoder(config: EncoderConfig, weights: str | Path | None = None) -> T
         raise ConfigError(
             f"{source}: nothing learns: no head, prefix or adapter besides train none"
         )
-    return encoder.train()
+    return use_onednn(encoder).train()
 
 
 def parameter_groups(

@@ -77,7 +77,7 @@ def run_train(stage: TrainStage, context: Context) -> Outcome | None:
         if accelerator.is_main_process:
             write_card(model, context.recipe, stage, weights, sizes, start, metrics)
         accelerator.wait_for_everyone()
-    return Outcome(folder, model, metrics=metrics)
+    return Outcome(folder, model, metrics=metrics, start=start)
 
 
 @contextlib.contextmanager
