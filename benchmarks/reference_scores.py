@@ -2,7 +2,7 @@
 
     python benchmarks/reference_scores.py --data ../shared/data
 
-Same weights; each side encodes for itself, and sentence-transformers scores with its own evaluators.
+Same weights. Each side encodes for itself; sentence-transformers scores by its own evaluators.
 """
 
 from __future__ import annotations
