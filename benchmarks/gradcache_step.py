@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -49,6 +50,23 @@ def gradient(model: torch.nn.Module) -> np.ndarray[Any, Any]:
     return np.asarray(torch.cat([found[name] for name in sorted(found)]))
 
 
+def timed(
+    model: torch.nn.Module, backward: Callable[[], None], steps: int
+) -> tuple[list[float], np.ndarray[Any, Any]]:
+    """Seconds of each step, tokenising and optimiser included, and the first step's gradient."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, fused=True)
+    times, grads = [], []
+    for _ in range(steps):
+        start = time.perf_counter()
+        backward()
+        if not grads:
+            grads.append(gradient(model))
+        optimizer.step()
+        optimizer.zero_grad()
+        times.append(time.perf_counter() - start)
+    return times, grads[0]
+
+
 def ours(batch: int, chunk: int, steps: int) -> tuple[list[float], np.ndarray[Any, Any]]:
     from accelerate import Accelerator
 
@@ -69,21 +87,14 @@ def ours(batch: int, chunk: int, steps: int) -> tuple[list[float], np.ndarray[An
         {},
         BatchConfig(size=batch, chunk_rows=chunk),
     )
-    optimizer = torch.optim.AdamW(encoder.parameters(), lr=2e-5, fused=True)
     data = pairs(batch)
-    times, first = [], None
-    for step in range(steps):
-        start = time.perf_counter()
+
+    def backward() -> None:
         queries = encoder.tokenize([a for a, _ in data])
         positives = encoder.tokenize([b for _, b in data])
-        stepper.backward(ExampleBatch(queries, positives), step, 1.0, True)
-        if first is None:
-            first = gradient(encoder)
-        optimizer.step()
-        optimizer.zero_grad()
-        times.append(time.perf_counter() - start)
-    assert first is not None
-    return times, first
+        stepper.backward(ExampleBatch(queries, positives), 0, 1.0, True)
+
+    return timed(encoder, backward, steps)
 
 
 def theirs(batch: int, chunk: int, steps: int) -> tuple[list[float], np.ndarray[Any, Any]]:
@@ -96,21 +107,14 @@ def theirs(batch: int, chunk: int, steps: int) -> tuple[list[float], np.ndarray[
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     loss = CachedMultipleNegativesRankingLoss(model, scale=1.0 / TEMPERATURE, mini_batch_size=chunk)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, fused=True)
     data = pairs(batch)
-    times, first = [], None
     model.train()
-    for _ in range(steps):
-        start = time.perf_counter()
+
+    def backward() -> None:
         columns = [model.preprocess([row[i] for row in data]) for i in range(2)]
         loss(columns, None).backward()
-        if first is None:
-            first = gradient(model)
-        optimizer.step()
-        optimizer.zero_grad()
-        times.append(time.perf_counter() - start)
-    assert first is not None
-    return times, first
+
+    return timed(model, backward, steps)
 
 
 SIDES = {"ours": ours, "theirs": theirs}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from mmembed.backbones.weights import load_exactly, read_safetensors
+from mmembed.backbones.weights import load_exactly, read_safetensors, write_tower
 from mmembed.errors import MissingDependencyError, ModelLoadError
 
 if TYPE_CHECKING:
@@ -68,13 +67,7 @@ class OpenClipTower(nn.Module):
         return tokens
 
     def save_pretrained(self, folder: Path) -> None:
-        from safetensors.torch import save_file
-
-        folder.mkdir(parents=True, exist_ok=True)
-        config = {"model_type": self.MODEL_TYPE, "name": self.name}
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        state = {key: value.contiguous() for key, value in self.network.state_dict().items()}
-        save_file(state, folder / "model.safetensors")
+        write_tower(folder, {"model_type": self.MODEL_TYPE, "name": self.name}, self.network)
 
     @classmethod
     def from_folder(cls, folder: Path, config: dict[str, Any]) -> OpenClipTower:

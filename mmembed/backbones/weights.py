@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmembed.errors import ModelLoadError
 
-__all__ = ["check_sha256", "load_exactly", "read_json", "read_safetensors"]
+__all__ = ["check_sha256", "load_exactly", "read_json", "read_safetensors", "write_tower"]
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -84,3 +84,13 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], source: str) ->
                 f"not {tuple(tensor.shape)}"
             )
     module.load_state_dict(dict(state))
+
+
+def write_tower(folder: Path, config: Mapping[str, Any], network: nn.Module) -> None:
+    """Write ``config.json`` and ``model.safetensors`` of a tower that has no format of its own."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    state = {key: value.contiguous() for key, value in network.state_dict().items()}
+    save_file(state, folder / "model.safetensors")
