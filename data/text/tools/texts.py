@@ -40,8 +40,8 @@ def split_of(key: str) -> str:
 
 def rows_of(path: Path) -> Iterator[Row]:
     """The rows of a compressed JSONL file."""
-    opened = lzma.open(path, "rt") if path.suffix == ".xz" else gzip.open(path, "rt")
-    with opened as stream:
+    openers: dict[str, Any] = {".xz": lzma.open, ".gz": gzip.open}
+    with openers[path.suffix](path, "rt", encoding="utf-8") as stream:
         yield from map(json.loads, stream)
 
 
@@ -86,12 +86,22 @@ def sections(found: Iterable[Row]) -> Iterator[tuple[str, Row]]:
 
 
 def sentences(found: Iterable[Row]) -> Iterator[tuple[str, Row]]:
-    """One sentence of every second paragraph."""
+    """One sentence of every second paragraph, and the same with some words repeated (ESimCSE)."""
     for row in found:
         inside = [s for s in _SENTENCE.split(row["text"]) if 40 <= len(s) <= 250]
         if inside and number_of(row["text"]) % 2:
             chosen = inside[number_of(row["text"]) % len(inside)]
-            yield row["split"], {"text": chosen, "book": row["book"]}
+            made = {"text": chosen, "repeated": repeated(chosen), "book": row["book"]}
+            yield row["split"], made
+
+
+def repeated(text: str) -> str:
+    """The text with up to 32% of its words said twice."""
+    draw = random.Random(number_of(text))
+    words = text.split()
+    count = draw.randint(1, max(2, int(0.32 * len(words))))
+    twice = set(draw.sample(range(len(words)), min(count, len(words))))
+    return " ".join(f"{word} {word}" if i in twice else word for i, word in enumerate(words))
 
 
 def crops(found: Iterable[Row]) -> Iterator[tuple[str, Row]]:
