@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["WIDTH", "tiny_model", "tiny_recipe"]
 
 WIDTH = 32
-_POSITIONS = 128
-_TOKENS = 64
+_POSITIONS = 256
+_TOKENS = 192  # bytes: instructions of usual length leave room for some text
 _SPECIALS = (
     "[PAD]",
     "[UNK]",
@@ -50,15 +50,24 @@ _SHAPE = {
     "intermediate_size": 2 * WIDTH,
     "max_position_embeddings": _POSITIONS,
     "pad_token_id": 0,
+    "bos_token_id": 5,
+    "eos_token_id": 7,
+    "cls_token_id": 2,
+    "sep_token_id": 3,
+    "mask_token_id": 4,
 }
 # Names that differ from the usual ones, by what transformers calls the architecture.
 _OWN_NAMES: Mapping[str, dict[str, Any]] = {
     "bloom": {"n_layer": 4, "n_head": 4},
     "distilbert": {"dim": WIDTH, "n_layers": 4, "n_heads": 4, "hidden_dim": 2 * WIDTH},
     "electra": {"embedding_size": WIDTH},
+    "gpt_neo": {"num_layers": 4, "attention_types": [[["global", "local"], 2]]},
     "mt5": {"d_model": WIDTH, "d_kv": 8, "d_ff": 64, "num_layers": 4, "num_heads": 4},
+    "opt": {"ffn_dim": 2 * WIDTH, "word_embed_proj_dim": WIDTH},
     "t5": {"d_model": WIDTH, "d_kv": 8, "d_ff": 64, "num_layers": 4, "num_heads": 4},
 }
+_STEPS = 3
+_PROJECTOR = 2 * WIDTH
 # RoBERTa counts positions from the padding id on.
 _PLACES = {"roberta": 1, "xlm-roberta": 1, "camembert": 1, "mpnet": 1}
 _ENCODERS = ("[CLS] $A [SEP]", [("[CLS]", 2), ("[SEP]", 3)])
@@ -167,10 +176,10 @@ def _train_stage(stage: TrainStage, data: DataConfig, folder: Path) -> TrainStag
         objective=_narrow(stage.objective),
         tasks=tuple(_task(task, folder) for task in stage.tasks),
         batch=batch,
-        schedule=replace(stage.schedule, steps=3),
+        schedule=replace(stage.schedule, steps=_STEPS),
         momentum=momentum,
         evaluation=_evaluation(stage.evaluation),
-        checkpoint=replace(stage.checkpoint, every=min(stage.checkpoint.every, 2)),
+        checkpoint=replace(stage.checkpoint, every=min(stage.checkpoint.every, _STEPS - 1)),
         start=_named(stage.start, stage.encoder.family, folder),
         precision="no",
         trackers=(),
@@ -226,16 +235,23 @@ def _task(task: TokenTaskConfig, folder: Path) -> TokenTaskConfig:
 
 
 def _named(reference: str, family: str, folder: Path) -> str:
-    """A tiny model in the place of a folder or a hub name; references to stages stay."""
-    if reference in ("base", "previous") or reference.startswith("stage://"):
+    """A tiny model in the place of a folder or a hub name; stages keep their names."""
+    if reference in ("base", "previous"):
         return reference
+    if reference.startswith("stage://"):
+        name, at, step = reference.partition("@")
+        return f"{name}@{_STEPS - 1}" if at and step.isdecimal() else reference
     return str(tiny_model(family, folder / family))
 
 
 def _narrow(config: Any) -> Any:
-    """An objective's plain values, with Matryoshka widths that fit a tiny model."""
+    """An objective's plain values, with widths that fit a tiny model."""
     if isinstance(config, Mapping):
         found = {key: _narrow(value) for key, value in config.items()}
+        if found.get("teacher_width"):
+            found["teacher_width"] = WIDTH
+        if found.get("name") == "scd":
+            found["projector"] = min(found.get("projector", _PROJECTOR), _PROJECTOR)
         if "dims" in found:
             widest = max(found["dims"])
             found["dims"] = sorted({max(1, d * WIDTH // widest) for d in found["dims"]})
