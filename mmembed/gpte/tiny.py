@@ -66,6 +66,7 @@ _OWN_NAMES: Mapping[str, dict[str, Any]] = {
     "opt": {"ffn_dim": 2 * WIDTH, "word_embed_proj_dim": WIDTH},
     "t5": {"d_model": WIDTH, "d_kv": 8, "d_ff": 64, "num_layers": 4, "num_heads": 4},
 }
+_ROWS = 32
 _STEPS = 3
 _PROJECTOR = 2 * WIDTH
 # RoBERTa counts positions from the padding id on.
@@ -145,6 +146,7 @@ def _stage(stage: Stage, folder: Path) -> Stage:
         return replace(
             stage,
             data=data,
+            negatives=min(stage.negatives, 2),
             model=_named(stage.model, "bert", folder),
             reranker=reranker,
             reranker_share=2.0,
@@ -213,11 +215,13 @@ def _data(data: DataConfig, folder: Path) -> DataConfig:
     if guide is not None:
         guide = replace(guide, model=_named(guide.model, guide.family, folder))
     sources = tuple(_few(source) for source in data.sources)
-    return replace(data, sources=sources, guide=guide, workers=0)
+    negatives = min(data.negatives, 2)
+    return replace(data, sources=sources, negatives=negatives, guide=guide, workers=0)
 
 
 def _few(source: SourceConfig) -> SourceConfig:
-    return replace(source, limit=min(source.limit or 48, 48), objective=_narrow(source.objective))
+    limit = min(source.limit or _ROWS, _ROWS)
+    return replace(source, limit=limit, objective=_narrow(source.objective))
 
 
 def _evaluation(config: EvaluationConfig | None) -> EvaluationConfig | None:
