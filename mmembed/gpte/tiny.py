@@ -22,11 +22,12 @@ from mmembed.gpte.recipe import CalibrateStage, MergeStage, MineStage, Recipe, S
 from mmembed.gpte.text_loading import quiet_transformers
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
 __all__ = ["WIDTH", "tiny_model", "tiny_recipe"]
 
 WIDTH = 32
+_LAYERS = 2
 _POSITIONS = 256
 _TOKENS = 192  # bytes: instructions of usual length leave room for some text
 _SPECIALS = (
@@ -43,7 +44,7 @@ _SPECIALS = (
 )
 _SHAPE = {
     "hidden_size": WIDTH,
-    "num_hidden_layers": 4,
+    "num_hidden_layers": _LAYERS,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "head_dim": WIDTH // 4,
@@ -58,15 +59,15 @@ _SHAPE = {
 }
 # Names that differ from the usual ones, by what transformers calls the architecture.
 _OWN_NAMES: Mapping[str, dict[str, Any]] = {
-    "bloom": {"n_layer": 4, "n_head": 4},
-    "distilbert": {"dim": WIDTH, "n_layers": 4, "n_heads": 4, "hidden_dim": 2 * WIDTH},
+    "bloom": {"n_layer": _LAYERS, "n_head": 4},
+    "distilbert": {"dim": WIDTH, "n_layers": _LAYERS, "n_heads": 4, "hidden_dim": 2 * WIDTH},
     "electra": {"embedding_size": WIDTH},
-    "gpt_neo": {"num_layers": 4, "attention_types": [[["global", "local"], 2]]},
-    "mt5": {"d_model": WIDTH, "d_kv": 8, "d_ff": 64, "num_layers": 4, "num_heads": 4},
+    "gpt_neo": {"num_layers": _LAYERS, "attention_types": [[["global", "local"], _LAYERS // 2]]},
+    "mt5": {"d_model": WIDTH, "d_kv": 8, "d_ff": 64, "num_layers": _LAYERS, "num_heads": 4},
     "opt": {"ffn_dim": 2 * WIDTH, "word_embed_proj_dim": WIDTH},
-    "t5": {"d_model": WIDTH, "d_kv": 8, "d_ff": 64, "num_layers": 4, "num_heads": 4},
+    "t5": {"d_model": WIDTH, "d_kv": 8, "d_ff": 64, "num_layers": _LAYERS, "num_heads": 4},
 }
-_ROWS = 32
+_ROWS = 24
 _STEPS = 3
 _PROJECTOR = 2 * WIDTH
 # RoBERTa counts positions from the padding id on.
@@ -90,11 +91,11 @@ def tiny_model(family: str, folder: Path, *, reranker: bool = False, seed: int =
 
     if (folder / "config.json").exists():
         return folder
-    tokenizer = _tokenizer(family)
     try:
         known = hf.AutoConfig.for_model(family)
     except ValueError:
         raise ConfigError(f"transformers has no model_type {family!r}") from None
+    tokenizer = _tokenizer(known)
     options = _SHAPE | _OWN_NAMES.get(family, {})
     options |= {"pad_token_id": _PLACES.get(family, 0), "vocab_size": len(tokenizer)}
     if family in _PLACES:
@@ -161,10 +162,10 @@ def _train_stage(stage: TrainStage, data: DataConfig, folder: Path) -> TrainStag
     batch = stage.batch
     batch = replace(
         batch,
-        size=min(batch.size, 8),
+        size=min(batch.size, 6),
         tokens=None if batch.tokens is None else 512,
         cluster_rows=None if batch.cluster_rows is None else 4,
-        chunk_rows=None if batch.chunk_rows is None else 3,
+        chunk_rows=None if batch.chunk_rows is None else 4,
         chunk_tokens=None if batch.chunk_tokens is None else 256,
         accumulate=min(batch.accumulate, 2),
     )
@@ -267,9 +268,9 @@ def _narrow(config: Any) -> Any:
     return config
 
 
-def _tokenizer(family: str) -> PreTrainedTokenizerFast:
+def _tokenizer(config: PreTrainedConfig) -> PreTrainedTokenizerFast:
     """Bytes as tokens: it reads any text, and no file is needed."""
-    from transformers import AutoConfig, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     bytes_ = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: i for i, token in enumerate([*_SPECIALS, *bytes_])}
@@ -277,7 +278,6 @@ def _tokenizer(family: str) -> PreTrainedTokenizerFast:
     tokenizer.add_special_tokens(list(_SPECIALS))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    config = AutoConfig.for_model(family)
     special = {"pad_token": "[PAD]", "unk_token": "[UNK]"}
     if config.is_encoder_decoder:
         single, pairs = _T5
@@ -297,7 +297,7 @@ def _tokenizer(family: str) -> PreTrainedTokenizerFast:
     )
 
 
-def _reads_both_ways(config: Any) -> bool:
+def _reads_both_ways(config: PreTrainedConfig) -> bool:
     import transformers as hf
 
     return type(config) in hf.MODEL_FOR_MASKED_LM_MAPPING or type(config) not in (
