@@ -259,7 +259,8 @@ def _narrow(config: Any) -> Any:
             found["projector"] = min(found.get("projector", _PROJECTOR), _PROJECTOR)
         if "dims" in found:
             widest = max(found["dims"])
-            found["dims"] = sorted({max(1, d * WIDTH // widest) for d in found["dims"]})
+            narrow = (max(1, d * WIDTH // widest) for d in found["dims"])
+            found["dims"] = list(dict.fromkeys(narrow))
             if "weights" in found:
                 found["weights"] = found["weights"][: len(found["dims"])]
         return found
