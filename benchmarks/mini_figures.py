@@ -2,10 +2,10 @@
 
     python benchmarks/mini_figures.py --data ../shared/data --cache CACHE [--seeds 3]
 
-The baseline is an MLP on mean-pooled EfficientNet-Lite2 features against the MiniLM vectors of the
-descriptions, trained by symmetric InfoNCE on every figure outside the test split, whatever its
-licence; its epochs are chosen on the development figures. Mini has seen openly licensed figures of
-the training split alone.
+The baseline is an MLP on the mean-pooled last feature map of EfficientNet-Lite2 (1,280 channels)
+against the MiniLM vectors of the descriptions, trained by symmetric InfoNCE on every figure outside
+the test split, whatever its licence; its epochs are chosen on the development figures. A second one
+gets all features that mini has. Mini has seen the openly licensed figures outside the test split.
 """
 
 from __future__ import annotations
@@ -69,17 +69,14 @@ def main() -> None:
     assert isinstance(backbone, ComposedVLM)
     rows = read_captioned("openstax_figures", args.data)
     features = cached_features(args.cache, backbone.vision, [r.image for r in rows], "full")
-    pooled = torch.from_numpy(np.stack([f.astype(np.float32).mean(axis=0) for f in features]))
+    every = torch.from_numpy(np.stack([f.astype(np.float32).mean(axis=0) for f in features]))
     texts = torch.from_numpy(np.asarray(model.encode([r.description for r in rows])))
     split = np.array([r.split for r in rows])
     of = {name: torch.from_numpy(split == name) for name in ("train", "dev", "test")}
     known = of["train"] | of["dev"]
 
-    def inputs(fitted: Tensor) -> Tensor:
-        return (pooled - pooled[fitted].mean(dim=0)) / (pooled[fitted].std(dim=0) + 1e-6)
-
-    def baseline(fitted: Tensor, measured: Tensor, epochs: int) -> dict[int, float]:
-        x = inputs(fitted)
+    def baseline(pooled: Tensor, fitted: Tensor, measured: Tensor, epochs: int) -> dict[int, float]:
+        x = (pooled - pooled[fitted].mean(dim=0)) / (pooled[fitted].std(dim=0) + 1e-6)
         return mean_recall(
             [
                 recall_of(
@@ -89,23 +86,31 @@ def main() -> None:
             ]
         )
 
-    dev = {epochs: baseline(of["train"], of["dev"], epochs) for epochs in (8, 16, 32)}
-    best = max(dev, key=lambda epochs: dev[epochs][1])
-    found = baseline(known, of["test"], best)
+    def best_baseline(pooled: Tensor) -> dict[str, Any]:
+        dev = {
+            epochs: baseline(pooled, of["train"], of["dev"], epochs) for epochs in (4, 8, 16, 32)
+        }
+        best = max(dev, key=lambda epochs: dev[epochs][1])
+        return {
+            "recall": baseline(pooled, known, of["test"], best),
+            "features": pooled.shape[1],
+            "seeds": args.seeds,
+            "epochs": best,
+            "trained_on_figures": int(known.sum()),
+            "dev_recall_by_epochs": dev,
+        }
+
+    last = int(backbone.vision.network._conv_head.out_channels)
+    found, same = best_baseline(every[:, :last]), best_baseline(every)
     report = evaluate_figures(model, args.data)
     result: dict[str, Any] = {
         "what": "text to image and back over held-out figures",
         "command": "python benchmarks/mini_figures.py",
         "candidates": report.candidates,
-        "baseline_mlp": {
-            "recall": found,
-            "seeds": args.seeds,
-            "epochs": best,
-            "trained_on_figures": int(known.sum()),
-            "dev_recall_by_epochs": dev,
-        },
+        "baseline_mlp": found,
+        "mlp_on_all_features": same,
         "mini": report.as_dict(),
-        "recall_at_1_ratio": round(report.text_to_image.recall[1] / found[1], 3),
+        "recall_at_1_ratio": round(report.text_to_image.recall[1] / found["recall"][1], 3),
         "machine": facts("torch", "transformers"),
     }
     write_result("mini_figures", result)

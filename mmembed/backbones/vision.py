@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mmembed.backbones.open_clip_tower import OpenClipTower
 from mmembed.backbones.weights import load_exactly, read_json, read_safetensors, write_tower
@@ -61,7 +62,11 @@ def squash(image: PILImage, side: int) -> Tensor:
 
 
 class EfficientNetLiteTower(nn.Module):
-    """The last feature map of EfficientNet-Lite (Tan and Le, 2019), batch norms folded in.
+    """The feature maps of EfficientNet-Lite (Tan and Le, 2019), batch norms folded in.
+
+    A patch has the last map's channels, and the means and mean squares, within the patch, of what
+    the three stages before the last one put out (hypercolumns, Hariharan et al., 2015): the last map
+    knows ImageNet's things, the earlier ones lines and textures, which tell drawings apart.
 
     Args:
         name: ``"efficientnet-lite0"`` to ``"efficientnet-lite4"``.
@@ -88,7 +93,9 @@ class EfficientNetLiteTower(nn.Module):
         network._fc = nn.Identity()
         _fold_batch_norms(network)
         self.network = network.to(memory_format=torch.channels_last)
-        self.channels = int(network._conv_head.out_channels)
+        self.taps = _stage_ends(network)[-4:-1]
+        tapped = sum(int(network._blocks[i]._project_conv.out_channels) for i in self.taps)
+        self.channels = int(network._conv_head.out_channels) + 2 * tapped
         self.patches = (-(-self.side // 32)) ** 2
 
     def pixels(self, image: PILImage) -> Tensor:
@@ -101,8 +108,21 @@ class EfficientNetLiteTower(nn.Module):
             # These weights were trained on pixels scaled like this, not by ImageNet's statistics.
             scaled = (chunk.permute(0, 3, 1, 2).to(dtype) - 127.0) / 128.0
             scaled = scaled.contiguous(memory_format=torch.channels_last)
-            features.append(self.network.extract_features(scaled).flatten(2).transpose(1, 2))
+            features.append(self._maps(scaled).flatten(2).transpose(1, 2))
         return torch.cat(features)
+
+    def _maps(self, pixels: Tensor) -> Tensor:
+        """``(n, channels, side / 32, side / 32)``."""
+        network: Any = self.network
+        x = network._swish(network._bn0(network._conv_stem(pixels)))
+        tapped = []
+        for i, block in enumerate(network._blocks):
+            x = block(x)
+            if i in self.taps:
+                tapped += [x, x.square()]
+        top = network._swish(network._bn1(network._conv_head(x)))
+        grid = top.shape[-2:]
+        return torch.cat([top, *(F.adaptive_avg_pool2d(one, grid) for one in tapped)], dim=1)
 
     def save_pretrained(self, folder: Path) -> None:
         write_tower(folder, {"model_type": self.MODEL_TYPE, "name": self.name}, self.network)
@@ -117,6 +137,12 @@ class EfficientNetLiteTower(nn.Module):
         file = folder / "model.safetensors"
         load_exactly(tower.network, read_safetensors(file), str(file))
         return tower
+
+
+def _stage_ends(network: Any) -> list[int]:
+    """The last block of every run of blocks with equally many output channels."""
+    widths = [block._block_args.output_filters for block in network._blocks]
+    return [i for i, width in enumerate(widths) if [*widths, None][i + 1] != width]
 
 
 def _fold_batch_norms(network: Any) -> None:

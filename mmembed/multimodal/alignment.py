@@ -69,7 +69,7 @@ class AlignmentConfig:
     map_batch: int = 512
     map_decay: float = 0.01
     temperature: float = 0.05
-    decoder_steps: int = 900
+    decoder_steps: int = 1000
     decoder_batch: int = 256
     tokens_kept: int = 18
     learning_rate: float = 1e-3

@@ -67,7 +67,7 @@ def cached_features(
 
 
 def _key(tower: VisionTower, images: Sequence[Path], view: str) -> str:
-    digest = hashlib.sha256(view.encode())
+    digest = hashlib.sha256(f"{view} {tower.patches} {tower.channels}\n".encode())
     for path in images:
         digest.update(f"{path.name} {path.stat().st_size}\n".encode())
     assert isinstance(tower, torch.nn.Module)
