@@ -65,8 +65,8 @@ class EfficientNetLiteTower(nn.Module):
     """The feature maps of EfficientNet-Lite (Tan and Le, 2019), batch norms folded in.
 
     A patch has the last map's channels, and the means and mean squares, within the patch, of what
-    the three stages before the last one put out (hypercolumns, Hariharan et al., 2015): the last map
-    knows ImageNet's things, the earlier ones lines and textures, which tell drawings apart.
+    the three stages before the last one put out (hypercolumns, Hariharan et al., 2015): the last
+    map knows ImageNet's things, the earlier ones lines and textures, which tell drawings apart.
 
     Args:
         name: ``"efficientnet-lite0"`` to ``"efficientnet-lite4"``.
