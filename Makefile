@@ -12,14 +12,14 @@ MEDIA  := $(BIN)/mmembed search -q
 demo: $(VENV)/.light
 	$(BIN)/mmembed index data/samples --into $(DEMO)/media
 	$(BIN)/codeembed index .
-	@echo; echo '== text to image: "an astronaut in a space suit"'
-	@$(MEDIA) "an astronaut in a space suit" $(DEMO)/media -k 3 --mode dense --filter 'modality == "image"'
+	@echo; echo '== text to image: "a crowd of people"'
+	@$(MEDIA) "a crowd of people" $(DEMO)/media -k 3 --mode dense --filter 'modality == "image"'
 	@echo; echo '== image to image: a photo of a green bell pepper'
 	@$(MEDIA) $(DEMO)/media --image data/samples/photos/groceries/00341d45367e.jpg -k 4 --filter 'modality == "image"'
 	@echo; echo '== text to page: "iron oxide makes the soil of Mars red"'
 	@$(MEDIA) "iron oxide makes the soil of Mars red" $(DEMO)/media -k 3 --filter 'modality == "document"'
-	@echo; echo '== text to clip: "a birthday cake"'
-	@$(MEDIA) "a birthday cake" $(DEMO)/media -k 3 --mode dense --filter 'modality == "video"'
+	@echo; echo '== text to clip: "a person lifting a barbell"'
+	@$(MEDIA) "a person lifting a barbell" $(DEMO)/media -k 3 --mode dense --filter 'modality == "video"'
 	@echo; echo '== text to code: "normalise vectors after cutting dimensions"'
 	@$(BIN)/codeembed search -q "normalise vectors after cutting dimensions" . -k 3 -n 2 --glob 'mmembed/**'
 	@echo; echo "== open the page:  $(BIN)/mmembed serve $(DEMO)/media --code ."

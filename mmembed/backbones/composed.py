@@ -13,7 +13,7 @@ stand where they would stand beside one more word.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,6 +67,7 @@ class ComposedBatch:
         lengths: tokens of each row, on the host.
         spans: ``"visual"`` and ``"instruction"``, ``(tokens,)`` bool.
         pixels: ``(images, side, side, 3)`` uint8 in the order of their tokens; None without any.
+        image_tokens: visual tokens of each image, on the host.
     """
 
     ids: Tensor
@@ -74,6 +75,7 @@ class ComposedBatch:
     lengths: list[int]
     spans: dict[str, Tensor]
     pixels: Tensor | None = None
+    image_tokens: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -115,7 +117,9 @@ class ComposedVLM(nn.Module):
         self.tokenizer = tokenizer
         self.settings = settings or ComposedSettings()
         self._packing = packing
-        self._sequences = SequenceBuilder(tokenizer, vision.pixels, connector.tokens, self.settings)
+        self._sequences = SequenceBuilder(
+            tokenizer, vision.pixels, connector.tokens, connector.shape.groups, self.settings
+        )
 
     @property
     def modalities(self) -> frozenset[Modality]:
@@ -169,6 +173,7 @@ class ComposedVLM(nn.Module):
             lengths=[row.tokens for row in rows],
             spans={name: mask.to(device) for name, mask in spans.items()},
             pixels=torch.cat(pixels).to(device) if pixels else None,
+            image_tokens=[b - a for row in rows for a, b in row.spans.get("visual", ())],
         )
 
     def forward(self, batch: ComposedBatch) -> TokenStates:
@@ -178,7 +183,10 @@ class ComposedVLM(nn.Module):
         embeds = self.text.get_input_embeddings()(batch.ids)
         if visual is not None:
             where = batch.spans["visual"].nonzero().squeeze(1)
-            embeds = embeds.index_copy(0, where, visual.flatten(0, 1).to(embeds.dtype))
+            # The connector writes in rounds, so the first tokens of an image hold all of it.
+            read = zip(visual, batch.image_tokens, strict=True)
+            written = torch.cat([tokens[:count] for tokens, count in read])
+            embeds = embeds.index_copy(0, where, written.to(embeds.dtype))
         layout = Layout(batch.lengths, placed=batch.positions)
         hidden = packed_forward(self.text, layout, self._packing, inputs_embeds=embeds)
         offsets = offsets_of(batch.lengths).to(hidden.device)

@@ -49,6 +49,7 @@ class SequenceBuilder:
         tokenizer: a fast tokenizer; the prefix and suffix are its own special tokens.
         pixels: makes one image's pixels for the vision tower.
         image_tokens: visual tokens of one image.
+        least_tokens: of each of several images, which share them.
         limits: of text and of media.
     """
 
@@ -57,6 +58,7 @@ class SequenceBuilder:
         tokenizer: PreTrainedTokenizerFast,
         pixels: Callable[[PILImage], Tensor],
         image_tokens: int,
+        least_tokens: int,
         limits: Limits,
     ) -> None:
         self._backend: Any = tokenizer.backend_tokenizer
@@ -72,6 +74,7 @@ class SequenceBuilder:
         self._placeholder = 0 if pad is None else int(pad)
         self._pixels = pixels
         self._image_tokens = image_tokens
+        self._least_tokens = least_tokens
         self._limits = limits
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
@@ -148,6 +151,10 @@ class SequenceBuilder:
         self, item: DecodedItem, pieces: Sequence[_Piece], encoded: Sequence[list[int] | None]
     ) -> Row:
         room = self._limits.max_tokens - len(self._prefix) - len(self._suffix)
+        images = sum(isinstance(piece, Tensor) for piece in pieces)
+        # Frames and images of one item share the room of one image, or the words beside them
+        # would drown, and so would the special tokens among eight frames.
+        each = max(self._least_tokens, self._image_tokens // max(1, images))
         ids = list(self._prefix)
         spans: dict[str, list[tuple[int, int]]] = {}
         pixels: list[Tensor] = []
@@ -155,7 +162,7 @@ class SequenceBuilder:
             start = len(ids)
             if isinstance(piece, Tensor):
                 pixels.append(piece)
-                ids += [self._placeholder] * self._image_tokens
+                ids += [self._placeholder] * each
                 spans.setdefault("visual", []).append((start, len(ids)))
                 continue
             assert words is not None

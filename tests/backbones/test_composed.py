@@ -224,6 +224,13 @@ class TestMini:
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
         assert np.linalg.matrix_rank(vectors) == 5
 
+    def test_a_still_clip_is_its_image(self, mini: Embedder, samples: Path) -> None:
+        photo = np.asarray(Image.open(samples / "photos/groceries/00341d45367e.jpg").convert("RGB"))
+        clip = {"video": np.stack([photo] * 8)}
+        one, eight, pair = mini.encode([photo, clip, {"image": [photo, photo]}])
+        assert one @ eight > 0.9
+        assert one @ pair > 0.9
+
     @pytest.mark.parametrize(
         ("query", "folder"),
         [
