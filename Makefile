@@ -26,7 +26,7 @@ demo: $(VENV)/.light
 
 # --- the tests -------------------------------------------------------------------------------
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2  # two workers, one thread each
 
 # torchvision and open_clip pull a CUDA build of torch, so they live in an environment of their own.
 test-full: $(FULL)/.full
