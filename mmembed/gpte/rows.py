@@ -18,9 +18,11 @@ class Row:
         tokens: length of the sequence the model will read, which is what the row costs.
         extras: tensors of this row alone (pixels, grids), by the family's own names.
         spans: named ``(start, stop)`` token ranges, e.g. ``"instruction"``, ``"visual"``.
+        task: name of the task adapter that reads the row, or ``""`` for the model alone.
     """
 
     input_ids: list[int]
     tokens: int
     extras: dict[str, Tensor] = field(default_factory=dict)
     spans: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    task: str = ""

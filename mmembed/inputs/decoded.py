@@ -52,8 +52,12 @@ class DecodedItem:
         parts: the decoded parts in the user's order.
         instruction: the instruction or prompt that precedes them, or an empty string.
         label: what the user would recognise the item by, for error messages.
+        role: ``"query"``, ``"document"`` or ``""``; some models word the two differently.
+        task: name of the task adapter that reads the item, or ``""`` for the model alone.
     """
 
     parts: tuple[DecodedPart, ...]
     instruction: str = ""
     label: str = "<text>"
+    role: str = ""
+    task: str = ""
