@@ -20,7 +20,14 @@ from torch.nn import functional as F
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Layout", "Packing", "packed_forward", "packed_output", "packing_of"]
+__all__ = [
+    "Layout",
+    "Packing",
+    "packed_forward",
+    "packed_output",
+    "packing_of",
+    "use_packed_attention",
+]
 
 _NAME = "mmembed_packed"
 
@@ -159,7 +166,7 @@ def _mask(
     return F.pad(bias.masked_fill(~seen, float("-inf")), (ahead, 0))
 
 
-def _use_packed_attention(model: PreTrainedModel) -> list[tuple[Any, str]]:
+def use_packed_attention(model: PreTrainedModel) -> list[tuple[Any, str]]:
     """Route the model's attention through ``_attention``, which is plain SDPA without a layout.
 
     Returns:
@@ -258,7 +265,7 @@ def packing_of(model: PreTrainedModel) -> Packing | None:
         ids = [row.to(vocab.device) for row in ids]
         alone = torch.cat([model(input_ids=row[None]).last_hidden_state[0] for row in ids])
         padding_idx = getattr(model.config, "pad_token_id", None)
-        changed = _use_packed_attention(model)
+        changed = use_packed_attention(model)
         for first in (0, (padding_idx or 0) + 1):
             packing = Packing(first)
             try:

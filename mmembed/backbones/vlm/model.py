@@ -1,0 +1,365 @@
+"""What all vision-language backbones share: prompt, batch, forward, save.
+
+A family says how an image and a clip become visual tokens, where tokens stand, and which layers
+LoRA adapts; it is one small file beside this one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from mmembed.backbones.base import MediaBudget
+from mmembed.backbones.vlm.layout import PromptLayout
+from mmembed.backbones.vlm.visual import Visual
+from mmembed.backbones.vlm.wording import Wording
+from mmembed.errors import InputError
+from mmembed.gpte.onednn import use_onednn
+from mmembed.gpte.packed import Layout, use_packed_attention
+from mmembed.gpte.rows import Row
+from mmembed.gpte.states import TokenStates, offsets_of
+from mmembed.inputs.decoded import DecodedItem, Frames, Page
+from mmembed.inputs.items import Modality
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+__all__ = ["VisionLanguage", "VlmBatch", "VlmSettings"]
+
+SETTINGS_NAME = "vlm.json"
+
+
+@dataclass(frozen=True, slots=True)
+class VlmSettings:
+    """What a vision-language encoder is besides its weights and its processor.
+
+    Attributes:
+        wording: templates of the prompt.
+        instructions: instruction by role, for items that bring none of their own.
+        max_tokens: tokens of one item, visual ones included; longer text is cut.
+        min_pixels: smallest image, in pixels after resizing; None keeps the processor's own.
+        max_pixels: likewise the largest, of images and pages.
+        max_frame_pixels: likewise of a clip's frame; None takes ``max_pixels``.
+        max_frames: frames sampled from a clip.
+        fps: frames a second to sample, capped by ``max_frames``; None spreads them evenly.
+        page_dpi: resolution at which pages are rendered before they are resized.
+        page_text: also read the text layer of a page.
+        special_tokens: the tokenizer puts its own special tokens around the prompt.
+    """
+
+    wording: Wording = field(default_factory=Wording)
+    instructions: Mapping[str, str] = field(default_factory=dict)
+    max_tokens: int = 8192
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+    max_frame_pixels: int | None = None
+    max_frames: int = 8
+    fps: float | None = None
+    page_dpi: int = 144
+    page_text: bool = False
+    special_tokens: bool = True
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> VlmSettings:
+        """Settings from what :func:`dataclasses.asdict` gave, or from a preset."""
+        wording = Wording(**values["wording"]) if "wording" in values else Wording()
+        return cls(**{**values, "wording": wording})
+
+
+@dataclass(slots=True)
+class VlmBatch:
+    """Rows joined along one token axis.
+
+    Attributes:
+        ids: ``(tokens,)`` int64.
+        positions: ``(tokens,)`` int64, or ``(3, tokens)`` where a family counts time, height and
+            width apart (mRoPE).
+        lengths: tokens of each row, on the host.
+        spans: ``(tokens,)`` bool masks by name.
+        media: inputs of the vision tower by the model's own names; empty without any.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    lengths: list[int]
+    spans: dict[str, Tensor]
+    media: dict[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def padded(self) -> tuple[Tensor, Tensor]:
+        """``(n, length)`` int64 indices into the token axis and bool mask, padded on the right."""
+        steps = torch.arange(max(self.lengths), device=self.ids.device)
+        offsets = offsets_of(self.lengths).to(self.ids.device)
+        mask = steps < offsets.diff().unsqueeze(1)
+        return (offsets[:-1].unsqueeze(1) + steps) * mask, mask
+
+
+class VisionLanguage(nn.Module):
+    """Base of the families: a :class:`mmembed.backbones.base.Backbone` over a transformers model.
+
+    Args:
+        model: base model, without a language-model head.
+        tokenizer: its fast tokenizer.
+        processor: its image processor.
+        settings: prompt and limits.
+    """
+
+    #: ``model_type`` of the configs this family reads.
+    model_types: ClassVar[tuple[str, ...]] = ()
+    #: Settings of a plain checkpoint of the family, where neither it nor a preset says otherwise.
+    defaults: ClassVar[VlmSettings] = VlmSettings()
+    #: Rows run one after another without padding; otherwise padded, for attention that cannot.
+    packs: ClassVar[bool] = True
+    reads: ClassVar[frozenset[Modality]] = frozenset({"text", "image", "video", "document"})
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        processor: Any,
+        settings: VlmSettings | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = use_onednn(model)
+        self.tokenizer = tokenizer
+        self.processor = processor
+        self.settings = settings or self.defaults
+        self._layout = PromptLayout(
+            tokenizer,
+            self.placeholders,
+            self.settings.max_tokens,
+            special_tokens=self.settings.special_tokens,
+        )
+        if self.packs:
+            use_packed_attention(self.language_model)
+
+    # --- what a family says -----------------------------------------------------------------
+
+    @property
+    def placeholders(self) -> Mapping[str, int]:
+        """The placeholder token of an image and of a clip, as text, with their ids."""
+        raise NotImplementedError
+
+    def image(self, image: PILImage) -> Visual:
+        """Preprocess one RGB image.
+
+        Raises:
+            ValueError: the image has a shape that the model cannot take.
+        """
+        raise NotImplementedError
+
+    def video(self, frames: Frames) -> Visual:
+        """Preprocess one clip; by default its frames are so many images."""
+        from PIL import Image
+
+        images = [self.image(Image.fromarray(frame)) for frame in _distinct(frames)]
+        return joined(images)
+
+    def placed(self, row: Row, media: Mapping[str, Tensor]) -> Tensor:
+        """Positions of a row's tokens: ``(tokens,)``, or ``(3, tokens)`` int64."""
+        return torch.arange(row.tokens)
+
+    @property
+    def language_model(self) -> PreTrainedModel:
+        """The part that reads the joined sequence."""
+        found: PreTrainedModel = self.model.language_model
+        return found
+
+    @property
+    def lora_targets(self) -> str:
+        """Every linear layer of the language model's blocks, and nothing of the vision tower."""
+        return r"model\.language_model\..*\.([qkvo]_proj|(gate|up|down)_proj)"
+
+    def media_inputs(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        """What the vision tower reads for these rows, joined along the first axis."""
+        names = dict.fromkeys(name for row in rows for name in row.extras if name != _POSITIONS)
+        return {
+            name: torch.cat([row.extras[name] for row in rows if name in row.extras])
+            for name in names
+        }
+
+    # --- the backbone contract --------------------------------------------------------------
+
+    @property
+    def modalities(self) -> frozenset[Modality]:
+        return self.reads
+
+    @property
+    def hidden_size(self) -> int:
+        return int(self.language_model.config.hidden_size)
+
+    @property
+    def max_tokens(self) -> int:
+        return self.settings.max_tokens
+
+    @property
+    def media_budget(self) -> MediaBudget:
+        return MediaBudget(
+            page_dpi=self.settings.page_dpi,
+            max_frames=self.settings.max_frames,
+            fps=self.settings.fps,
+        )
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        return dict(self.settings.instructions)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, the tokenizer's special ones included, before any cut."""
+        return self._layout.count_tokens(texts)
+
+    def prepare(self, items: Sequence[DecodedItem]) -> list[Row]:
+        """Token ids, positions and pixels of each item, on the CPU; thread-safe.
+
+        Raises:
+            InputError: media and template do not fit ``max_tokens``, or a picture has a shape that
+                the model cannot take; ``position`` is the item's index.
+        """
+        prompts, media = [], []
+        for position, item in enumerate(items):
+            try:
+                parts = self._parts(item)
+            except ValueError as error:
+                hint = "crop or resize it"
+                raise InputError(item.label, str(error), hint).at(position) from None
+            media.append(_media_of(parts))
+            prompts.append(
+                self.settings.wording.segments(parts, instruction=item.instruction, role=item.role)
+            )
+        rows = self._layout.rows(prompts, [item.label for item in items])
+        for row, tensors in zip(rows, media, strict=True):
+            row.extras = {**tensors, _POSITIONS: self.placed(row, tensors)}
+        return rows
+
+    def collate(self, rows: Sequence[Row]) -> VlmBatch:
+        device, dtype = self.model.device, self.model.dtype
+        ids = torch.tensor([i for row in rows for i in row.input_ids], dtype=torch.int64)
+        media = {
+            name: tensor.to(device, dtype if tensor.is_floating_point() else None)
+            for name, tensor in self.media_inputs(rows).items()
+        }
+        spans = {name: _mask(rows, name).to(device) for name in ("instruction", "media", "visual")}
+        return VlmBatch(
+            ids=ids.to(device),
+            positions=torch.cat([row.extras[_POSITIONS] for row in rows], dim=-1).to(device),
+            lengths=[row.tokens for row in rows],
+            spans=spans,
+            media=media,
+        )
+
+    def forward(self, batch: VlmBatch) -> TokenStates:
+        """States after the language model's final norm; no logits and no key-value cache."""
+        hidden = self._packed(batch) if self.packs else self._padded(batch)
+        offsets = offsets_of(batch.lengths).to(hidden.device)
+        return TokenStates(hidden, offsets, batch.spans, batch.ids)
+
+    def _packed(self, batch: VlmBatch) -> Tensor:
+        positions = batch.positions
+        no_mask = torch.empty(1, 1, 0, 0, dtype=torch.bool, device=batch.ids.device)
+        output = self.model(
+            input_ids=batch.ids.unsqueeze(0),
+            # A 4-D mask is taken as final by transformers: packed attention needs none.
+            attention_mask=no_mask,
+            position_ids=positions.unsqueeze(-2),
+            layout=Layout(batch.lengths),
+            use_cache=False,
+            **batch.media,
+        )
+        hidden: Tensor = output.last_hidden_state.squeeze(0)
+        return hidden
+
+    def _padded(self, batch: VlmBatch) -> Tensor:
+        where, mask = batch.padded()
+        output = self.model(
+            input_ids=batch.ids[where],
+            attention_mask=mask.long(),
+            position_ids=batch.positions[..., where],
+            use_cache=False,
+            **self.padded_inputs(batch, where, mask),
+            **batch.media,
+        )
+        hidden: Tensor = output.last_hidden_state[mask]
+        return hidden
+
+    def padded_inputs(self, batch: VlmBatch, where: Tensor, mask: Tensor) -> dict[str, Any]:
+        """More inputs that the model's own padded forward needs."""
+        return {}
+
+    def save_pretrained(self, folder: str) -> None:
+        """Write weights, tokenizer, image processor and settings so that the folder stands alone."""
+        target = Path(folder)
+        self.model.save_pretrained(target)
+        self.tokenizer.save_pretrained(target)
+        if self.processor is not None:
+            self.processor.save_pretrained(target)
+        text = json.dumps(asdict(self.settings), indent=2, ensure_ascii=False) + "\n"
+        (target / SETTINGS_NAME).write_text(text, encoding="utf-8")
+
+    def with_settings(self, **changes: Any) -> VisionLanguage:
+        """The same model under other settings; the weights are shared."""
+        return type(self)(
+            self.model, self.tokenizer, self.processor, replace(self.settings, **changes)
+        )
+
+    def _parts(self, item: DecodedItem) -> list[str | Visual]:
+        parts: list[str | Visual] = []
+        for part in item.parts:
+            if isinstance(part, str):
+                parts.append(part)
+            elif isinstance(part, Frames):
+                parts.append(self.video(part))
+            elif isinstance(part, Page):
+                parts.append(self.image(part.image))
+                if self.settings.page_text and part.text.strip():
+                    parts.append(part.text)
+            else:
+                parts.append(self.image(part))
+        return parts
+
+
+_POSITIONS = "positions"
+
+
+def joined(visuals: Sequence[Visual], separator: str = "") -> Visual:
+    """Several pictures as one visual, in their order, e.g. the frames of a clip."""
+    names = visuals[0].tensors
+    return Visual(
+        separator.join(visual.text for visual in visuals),
+        tuple(count for visual in visuals for count in visual.counts),
+        {name: torch.cat([visual.tensors[name] for visual in visuals]) for name in names},
+        kind="video",
+    )
+
+
+def _distinct(frames: Frames) -> Any:
+    """The frames without the copy that evens out an odd number."""
+    repeated = len(frames.indices) > 1 and frames.indices[-1] == frames.indices[-2]
+    return frames.pixels[:-1] if repeated else frames.pixels
+
+
+def _media_of(parts: Sequence[str | Visual]) -> dict[str, Tensor]:
+    found: dict[str, list[Tensor]] = {}
+    for part in parts:
+        if isinstance(part, Visual):
+            for name, tensor in part.tensors.items():
+                found.setdefault(name, []).append(tensor)
+    return {name: torch.cat(tensors) for name, tensors in found.items()}
+
+
+def _mask(rows: Sequence[Row], name: str) -> Tensor:
+    mask = torch.zeros(sum(row.tokens for row in rows), dtype=torch.bool)
+    start = 0
+    for row in rows:
+        for first, stop in row.spans.get(name, ()):
+            mask[start + first : start + stop] = True
+        start += row.tokens
+    return mask

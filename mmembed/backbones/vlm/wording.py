@@ -1,0 +1,133 @@
+"""How an item becomes the text that a vision-language model reads."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from mmembed.backbones.vlm.visual import Visual
+from mmembed.errors import ConfigError
+
+__all__ = ["Segment", "SegmentKind", "Wording"]
+
+SegmentKind: TypeAlias = Literal["template", "instruction", "text", "visual"]
+
+_FIELDS = {"instruction", "media", "text", "content", "visual"}
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of the prompt and where it comes from; ``visual`` is set where it is a medium."""
+
+    text: str
+    kind: SegmentKind
+    visual: Visual | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """The templates of one model: data, so that a published checkpoint is a few lines of YAML.
+
+    A template holds ``{instruction}``, and either ``{media}`` (every image, page and clip, in
+    their order) and ``{text}`` (all words), or ``{content}`` (both, as the user mixed them).
+
+    Attributes:
+        templates: by ``"role:kind"``, ``"kind"``, ``"role"`` or ``"default"``, the first that is
+            there; a role is ``query`` or ``document``, a kind is ``text``, ``image`` (images and
+            pages without words), ``video`` (likewise) or ``fused`` (words beside media).
+        image: what stands around the visual tokens of one image, as ``{visual}``.
+        video: likewise of one clip.
+        between: what stands between two pieces of content.
+        empty: takes the place of an item's text where the item is an empty text.
+        instruction_stop: ends an instruction that ends in no punctuation.
+    """
+
+    templates: Mapping[str, str] = field(
+        default_factory=lambda: {"default": "{instruction}{content}"}
+    )
+    image: str = "{visual}"
+    video: str = "{visual}"
+    between: str = "\n"
+    empty: str = ""
+    instruction_stop: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.templates:
+            raise ConfigError("a wording needs at least one template")
+        for template in (*self.templates.values(), self.image, self.video):
+            unknown = {name for _, name, _, _ in string.Formatter().parse(template) if name}
+            if wrong := sorted(unknown - _FIELDS):
+                known = ", ".join(sorted(_FIELDS))
+                raise ConfigError(f"template {template!r}: no field {wrong[0]!r} (known: {known})")
+
+    def segments(
+        self, parts: Sequence[str | Visual], *, instruction: str = "", role: str = ""
+    ) -> list[Segment]:
+        """The prompt of one item, in order; joined, the segments' texts are what is tokenised.
+
+        Raises:
+            ConfigError: no template fits this kind of item.
+        """
+        content = self._content(parts)
+        fields = {
+            "instruction": self._instruction(instruction),
+            "content": self._joined(content),
+            "media": self._joined([piece for piece in content if piece[0].visual is not None]),
+            "text": self._joined([piece for piece in content if piece[0].visual is None]),
+        }
+        return _fill(self._template(role, _kind(parts)), fields)
+
+    def _template(self, role: str, kind: str) -> str:
+        for key in (f"{role}:{kind}", kind, role, "default"):
+            if key in self.templates:
+                return self.templates[key]
+        raise ConfigError(
+            f"this model has no template for {role or 'plain'} {kind} inputs "
+            f"(it has: {', '.join(self.templates)})"
+        )
+
+    def _content(self, parts: Sequence[str | Visual]) -> list[list[Segment]]:
+        """Segments of each part; the first of a medium's carries it."""
+        pieces: list[list[Segment]] = []
+        for part in parts:
+            if isinstance(part, str):
+                pieces.append([Segment(part or self.empty, "text")])
+                continue
+            frame = self.image if part.kind == "image" else self.video
+            before, _, after = frame.partition("{visual}")
+            pieces.append([Segment(before + part.text + after, "visual", part)])
+        return pieces or [[Segment(self.empty, "text")]]
+
+    def _joined(self, pieces: Sequence[Sequence[Segment]]) -> list[Segment]:
+        joined: list[Segment] = []
+        for piece in pieces:
+            if joined and self.between:
+                joined.append(Segment(self.between, "template"))
+            joined += piece
+        return joined
+
+    def _instruction(self, instruction: str) -> list[Segment]:
+        if not instruction:
+            return []
+        if self.instruction_stop and instruction.rstrip()[-1:].isalnum():
+            instruction = instruction.rstrip() + self.instruction_stop
+        return [Segment(instruction, "instruction")]
+
+
+def _kind(parts: Sequence[str | Visual]) -> str:
+    kinds = {"text" if isinstance(part, str) else part.kind for part in parts}
+    if len(kinds) > 1:
+        return "fused"
+    return kinds.pop() if kinds else "text"
+
+
+def _fill(template: str, fields: Mapping[str, list[Segment]]) -> list[Segment]:
+    filled: list[Segment] = []
+    for literal, name, _, _ in string.Formatter().parse(template):
+        if literal:
+            filled.append(Segment(literal, "template"))
+        if name:
+            filled += fields[name]
+    return filled
