@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mmembed.errors import ConfigError
+from mmembed.gpte.objectives.scoring import Score
 from mmembed.gpte.text_settings import TextSettings
 
 __all__ = [
@@ -320,10 +321,13 @@ class EvaluationSet:
     Attributes:
         source: read like a training source; rows of equal query or document text are judged
             relevant to each other.
+        score: what compares the texts, by the names of objectives: ``sparse`` and ``maxsim``
+            measure those heads. For several, list the source once each, under different names.
     """
 
     kind: Literal["sts", "retrieval"]
     source: SourceConfig
+    score: Score = "cosine"
 
 
 @dataclass(frozen=True)

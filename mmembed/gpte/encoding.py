@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mmembed.gpte.objectives.base import dense_of
+from mmembed.gpte.protocols import Outputs
 from mmembed.gpte.rows import Row
 from mmembed.gpte.text_encoder import TextEncoder
 
-__all__ = ["encode", "token_batches"]
+__all__ = ["encode", "outputs_of", "token_batches"]
 
 
 @torch.inference_mode()
@@ -41,15 +43,27 @@ def encode(
     """
     rows = encoder.tokenize(texts, role=role, instruction=instruction)
     out = torch.empty(len(rows), encoder.dim)
+    for part, outputs in outputs_of(encoder, rows, batch_tokens):
+        dense = dense_of(outputs).float()
+        out[part] = (F.normalize(dense, dim=1) if encoder.settings.normalize else dense).cpu()
+    return out
+
+
+@torch.inference_mode()
+def outputs_of(
+    encoder: TextEncoder, rows: Sequence[Row], batch_tokens: int = 4096
+) -> Iterator[tuple[list[int], Outputs]]:
+    """Every head's outputs, batch by batch, with the indices of the rows that they are of.
+
+    The encoder is in evaluation mode until the last batch, and then as it was.
+    """
     was_training = encoder.training
     encoder.eval()
     try:
         for part in token_batches(rows, batch_tokens):
-            dense = encoder(encoder.collate([rows[i] for i in part])).dense.float()
-            out[part] = (F.normalize(dense, dim=1) if encoder.settings.normalize else dense).cpu()
+            yield part, encoder(encoder.collate([rows[i] for i in part]))
     finally:
         encoder.train(was_training)
-    return out
 
 
 def token_batches(rows: Sequence[Row], batch_tokens: int) -> Iterator[list[int]]:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from mmembed.errors import ConfigError
 from mmembed.gpte.config import EvaluationConfig, EvaluationSet, SourceConfig
 from mmembed.gpte.data.examples import Example, Report, examples_of
-from mmembed.gpte.encoding import encode
+from mmembed.gpte.encoding import outputs_of
+from mmembed.gpte.gradcache import join_outputs
 from mmembed.gpte.metrics import ndcg, spearman
+from mmembed.gpte.objectives.scoring import Score, all_scores, pair_scores
+from mmembed.gpte.protocols import Outputs
 from mmembed.gpte.text_encoder import TextEncoder
 
 __all__ = ["Evaluator"]
+
+_BATCH_TOKENS = 4096
 
 
 class Evaluator:
@@ -47,11 +51,15 @@ class Evaluator:
                 raise ConfigError(f"evaluation set {name}: sts needs the label column")
 
     def __call__(self, encoder: TextEncoder) -> dict[str, float]:
-        """Metrics by ``SET/METRIC``; the encoder's mode is restored."""
+        """Metrics by ``SET/METRIC``; the encoder's mode is restored.
+
+        Raises:
+            ConfigError: the encoder lacks a head that a set measures.
+        """
         found = {}
         for name, (one, examples) in self.sets.items():
             metric, measure = _KINDS[one.kind]
-            found[f"{name}/{metric}"] = measure(encoder, one.source, examples)
+            found[f"{name}/{metric}"] = measure(encoder, one, examples)
         return found
 
 
@@ -67,21 +75,19 @@ def _examples(source: SourceConfig) -> list[Example]:
     return found
 
 
-def _vectors(
-    encoder: TextEncoder, texts: Sequence[str], role: str, instruction: Sequence[str | None]
-) -> torch.Tensor:
-    dense = encode(encoder, texts, role=role, instruction=list(instruction))
-    return F.normalize(dense, dim=1)
-
-
-def _sts(encoder: TextEncoder, source: SourceConfig, examples: Sequence[Example]) -> float:
-    """Spearman's correlation of cosines and labels."""
-    queries, documents = _both(encoder, source, examples, [str(e.positive) for e in examples])
+def _sts(encoder: TextEncoder, one: EvaluationSet, examples: Sequence[Example]) -> float:
+    """Spearman's correlation of scores and labels."""
+    documents = [str(example.positive) for example in examples]
+    queries = _queries(encoder, one, examples)
+    scores = np.empty(len(examples))
+    for part, found in _documents(encoder, one, documents):
+        pairs = pair_scores(_rows(queries, part), found, one.score)
+        scores[part] = pairs[:, 0].double().cpu().numpy()
     labels = np.asarray([example.label for example in examples], dtype=np.float64)
-    return spearman((queries * documents).sum(dim=1).double().numpy(), labels)
+    return spearman(scores, labels)
 
 
-def _retrieval(encoder: TextEncoder, source: SourceConfig, examples: Sequence[Example]) -> float:
+def _retrieval(encoder: TextEncoder, one: EvaluationSet, examples: Sequence[Example]) -> float:
     """Mean nDCG@10 of each different query among all different documents."""
     firsts = {example.query: example for example in reversed(examples)}
     texts = [str(example.positive) for example in examples]
@@ -90,21 +96,56 @@ def _retrieval(encoder: TextEncoder, source: SourceConfig, examples: Sequence[Ex
     relevant = np.zeros((len(asked), len(documents)))
     for example in examples:
         relevant[asked[example.query], documents[str(example.positive)]] = 1.0
-    queries, keys = _both(encoder, source, list(firsts.values()), list(documents))
-    return float(ndcg((queries @ keys.T).double().numpy(), relevant, 10).mean())
+    queries = _queries(encoder, one, list(firsts.values()))
+    scores = np.empty(relevant.shape)
+    for part, found in _documents(encoder, one, list(documents)):
+        scores[:, part] = all_scores(queries, found, one.score).double().cpu().numpy()
+    return float(ndcg(scores, relevant, 10).mean())
 
 
-def _both(
-    encoder: TextEncoder, source: SourceConfig, asked: Sequence[Example], documents: Sequence[str]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    queries = _vectors(
-        encoder, [e.query for e in asked], source.query_role, [e.instruction for e in asked]
+def _queries(encoder: TextEncoder, one: EvaluationSet, asked: Sequence[Example]) -> Outputs:
+    """The queries' outputs of the head that is measured, in their order."""
+    rows = encoder.tokenize(
+        [example.query for example in asked],
+        role=one.source.query_role,
+        instruction=[example.instruction for example in asked],
     )
-    instruction = [source.document_instruction or None] * len(documents)
-    return queries, _vectors(encoder, documents, source.document_role, instruction)
+    order: list[int] = []
+    made: list[Outputs] = []
+    for part, outputs in outputs_of(encoder, rows, _BATCH_TOKENS):
+        order += part
+        made.append(_measured(outputs, one.score))
+    places = torch.tensor(order).argsort().tolist()
+    return _rows(join_outputs(made), places)
 
 
-_Measure = Callable[[TextEncoder, SourceConfig, Sequence[Example]], float]
+def _documents(
+    encoder: TextEncoder, one: EvaluationSet, texts: Sequence[str]
+) -> Iterator[tuple[list[int], Outputs]]:
+    """The documents' outputs a batch at a time: sparse ones would fill the memory."""
+    instruction = [one.source.document_instruction or None] * len(texts)
+    rows = encoder.tokenize(texts, role=one.source.document_role, instruction=instruction)
+    for part, outputs in outputs_of(encoder, rows, _BATCH_TOKENS):
+        yield part, _measured(outputs, one.score)
+
+
+def _measured(outputs: Outputs, score: Score) -> Outputs:
+    """The one head that a score reads."""
+    if score in ("maxsim", "mean_maxsim"):
+        return Outputs(multi=outputs.multi, multi_mask=outputs.multi_mask)
+    return Outputs(sparse=outputs.sparse) if score == "sparse" else Outputs(dense=outputs.dense)
+
+
+def _rows(outputs: Outputs, places: Sequence[int]) -> Outputs:
+    """The outputs of some rows."""
+
+    def of(part: torch.Tensor | None) -> torch.Tensor | None:
+        return None if part is None else part[places]
+
+    return Outputs(of(outputs.dense), of(outputs.multi), of(outputs.multi_mask), of(outputs.sparse))
+
+
+_Measure = Callable[[TextEncoder, EvaluationSet, Sequence[Example]], float]
 _KINDS: Mapping[str, tuple[str, _Measure]] = {
     "sts": ("spearman", _sts),
     "retrieval": ("ndcg@10", _retrieval),

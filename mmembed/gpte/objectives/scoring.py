@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmembed.gpte.objectives.base import positive_of
+from mmembed.gpte.objectives.base import positive_of, wide
 from mmembed.gpte.objectives.candidates import Head, head_of, multi_of
 from mmembed.gpte.objectives.multivector import maxsim
 from mmembed.gpte.protocols import Columns, Outputs
 
-__all__ = ["Score", "own_scores", "pair_scores"]
+__all__ = ["Score", "all_scores", "own_scores", "pair_scores"]
 
 Score = Literal["cosine", "dot", "sparse", "maxsim", "mean_maxsim"]
 
@@ -43,6 +43,21 @@ def pair_scores(
         left, right = F.normalize(left, dim=1), F.normalize(right, dim=1)
     m = len(right) // max(len(left), 1)
     return torch.einsum("nd,nmd->nm", left, right.view(len(left), m, right.shape[1]))
+
+
+def all_scores(queries: Outputs, documents: Outputs, score: Score) -> Tensor:
+    """``(n, m)`` scores of ``n`` queries against ``m`` documents, at least float32.
+
+    Raises:
+        ConfigError: the encoder lacks the head.
+    """
+    if score in ("maxsim", "mean_maxsim"):
+        return maxsim(*multi_of(queries), *multi_of(documents), mean=score == "mean_maxsim")
+    head: Head = "sparse" if score == "sparse" else "dense"
+    left, right = wide(head_of(queries, head)), wide(head_of(documents, head))
+    if score == "cosine":
+        left, right = F.normalize(left, dim=1), F.normalize(right, dim=1)
+    return left @ right.T
 
 
 def own_scores(columns: Columns, score: Score, dim: int | None = None) -> Tensor:
