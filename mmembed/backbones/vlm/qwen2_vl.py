@@ -1,4 +1,4 @@
-"""Qwen2-VL (Wang et al. 2024): native resolution, and rotary positions in time, height and width."""
+"""Qwen2-VL (Wang et al. 2024): native resolution, rotary positions in time, height and width."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class QwenPixels:
         patches, grids, _ = self._patches(images, self._frame_size)
         height, width = int(grids[0, 1]), int(grids[0, 2])
         steps = len(images) // together
-        # A patch holds each pixel once a frame of its pair: (step, frame, place, colour, copy, pixels).
+        # A patch holds each pixel once a frame: (step, frame, place, colour, copy, pixels).
         size = int(self._processor.patch_size) ** 2
         laid = patches.view(steps, together, height * width, 3, together, size)
         laid = laid[:, :, :, :, 0].permute(0, 2, 3, 1, 4)
