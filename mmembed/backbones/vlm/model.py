@@ -295,7 +295,7 @@ class VisionLanguage(nn.Module):
         return {}
 
     def save_pretrained(self, folder: str) -> None:
-        """Write weights, tokenizer, image processor and settings so that the folder stands alone."""
+        """Write weights, tokenizer, image processor and settings: the folder stands alone."""
         target = Path(folder)
         self.model.save_pretrained(target)
         self.tokenizer.save_pretrained(target)
