@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,38 +17,36 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmembed.backbones.base import Backbone, module_of
+from mmembed.embedder_config import CONFIG_NAME, EmbedderConfig
+from mmembed.embeddings import Embeddings, Vectors, truncate
 from mmembed.encoded import Encoded
 from mmembed.encoding import encode_stream
-from mmembed.errors import ConfigError, ModelLoadError
-from mmembed.gpte.pooling import pooling_of
-from mmembed.gpte.states import TokenStates
+from mmembed.errors import ConfigError
+from mmembed.gpte.protocols import Outputs
+from mmembed.heads import EmbeddingHeads, check_outputs
 from mmembed.inputs.items import Item, ItemLike, Modality
 
-__all__ = ["Embedder", "EmbedderConfig", "Role"]
+__all__ = ["Embedder", "EmbedderConfig", "OnError", "Output", "Role", "truncate"]
 
 logger = logging.getLogger(__name__)
 
 Role: TypeAlias = Literal["query", "document"]
-Vectors: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
+Output: TypeAlias = Literal["dense", "multi", "sparse"]
+OnError: TypeAlias = Literal["raise", "skip", "none"]
 
-CONFIG_NAME = "embedder.json"
+_HEADS_NAME = "heads.safetensors"
 
 
-@dataclass(frozen=True, slots=True)
-class EmbedderConfig:
-    """What turns token states into vectors; saved as ``embedder.json`` beside the backbone.
+@runtime_checkable
+class OwnHeads(Protocol):
+    """A backbone that makes its outputs by itself, as text encoders and two towers do."""
 
-    Attributes:
-        pooling: name of a function of :mod:`mmembed.gpte.pooling`.
-        prompts: instruction by role, used for items that bring none of their own.
-        normalize: L2-normalise, as cosine search expects.
-        batch_tokens: tokens of one forward.
-    """
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what it gives."""
+        ...
 
-    pooling: str = "mean"
-    prompts: Mapping[str, str] = field(default_factory=dict)
-    normalize: bool = True
-    batch_tokens: int = 4096
+    def embed(self, batch: Any) -> Outputs: ...
 
 
 class Embedder:
@@ -64,41 +62,64 @@ class Embedder:
     """
 
     def __init__(
-        self, backbone: Backbone, config: EmbedderConfig | None = None, *, name: str = "custom"
+        self,
+        backbone: Backbone,
+        config: EmbedderConfig | None = None,
+        *,
+        heads: EmbeddingHeads | None = None,
+        name: str = "custom",
     ) -> None:
         self.backbone = backbone
         self.config = config or EmbedderConfig()
         self.name = name
-        self._pool = pooling_of(self.config.pooling)
+        self.heads = heads or heads_for(backbone, self.config)
         module_of(backbone).eval()
+        self.heads.eval()
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path = "mini", *, device: str | torch.device | None = None
+        cls,
+        name: str | Path = "mini",
+        *,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
     ) -> Embedder:
         """Load ``"mini"``, a folder written by :meth:`save_pretrained`, or a Hugging Face id.
+
+        Args:
+            device: where it runs; CUDA where there is one, else Apple's GPU, else the CPU.
+            dtype: type of the backbone's weights, e.g. ``torch.bfloat16``; float32 by default.
 
         Raises:
             ModelLoadError: the folder is incomplete or a tensor has no place; names the key.
         """
         from mmembed.backbones import load_backbone, model_folder
 
-        backbone = load_backbone(name)
-        module_of(backbone).to(device or default_device())
+        backbone = load_backbone(name, dtype=dtype)
+        target = torch.device(device) if device is not None else default_device()
+        module_of(backbone).to(target)
         folder = model_folder(name)
         config_file = None if folder is None else folder / CONFIG_NAME
         config = EmbedderConfig(prompts=dict(backbone.prompts))
         if config_file is not None and config_file.exists():
-            config = _read_config(config_file)
+            config = EmbedderConfig.read(config_file)
+        heads = heads_for(backbone, config)
+        if folder is not None and heads.state_dict():
+            read_heads(heads, folder / _HEADS_NAME)
         # A packaged name keeps its meaning wherever an index that was made with it is opened.
         local = folder is not None and folder == Path(name).expanduser()
-        return cls(backbone, config, name=str(folder.resolve()) if local and folder else str(name))
+        shown = str(folder.resolve()) if local and folder else str(name)
+        return cls(backbone, config, heads=heads.to(target), name=shown)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write weights (safetensors) and configuration (json) so that the folder stands alone."""
+        from safetensors.torch import save_file
+
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         self.backbone.save_pretrained(str(target))
+        if tensors := self.heads.state_dict():
+            save_file({key: t.contiguous() for key, t in tensors.items()}, target / _HEADS_NAME)
         text = json.dumps(asdict(self.config), indent=2) + "\n"
         (target / CONFIG_NAME).write_text(text, encoding="utf-8")
 
@@ -106,6 +127,13 @@ class Embedder:
     def dim(self) -> int:
         """Length of a full vector."""
         return self.backbone.hidden_size
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What :meth:`encode` can give: ``"dense"``, ``"multi"``, ``"sparse"``."""
+        if isinstance(self.backbone, OwnHeads):
+            return self.backbone.outputs
+        return self.heads.available
 
     @property
     def modalities(self) -> frozenset[Modality]:
@@ -130,7 +158,8 @@ class Embedder:
         settings = {**asdict(self.config), "batch_tokens": 0}
         digest.update(json.dumps(settings, sort_keys=True).encode())
         digest.update(repr(self.backbone.media_budget).encode())
-        for key, tensor in sorted(module_of(self.backbone).state_dict().items()):
+        tensors = {**module_of(self.backbone).state_dict(), **self.heads.state_dict()}
+        for key, tensor in sorted(tensors.items()):
             flat = tensor.detach().reshape(-1)
             sample = flat[:: max(1, flat.numel() // 4096)].to("cpu", torch.float32)
             digest.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
@@ -144,29 +173,37 @@ class Embedder:
         *,
         role: Role | None = None,
         instruction: str | None = None,
+        task: str | Sequence[str] | None = None,
+        output: Output | Sequence[Output] = "dense",
         dim: int | None = None,
-        on_error: Literal["raise", "skip"] = "raise",
+        on_error: OnError = "raise",
         show_progress: bool | None = None,
         convert_to: Literal["numpy", "torch"] = "numpy",
-    ) -> Vectors | Tensor:
-        """Vectors of any mix of inputs, in their order.
+    ) -> Any:
+        """Embeddings of any mix of inputs, in their order, from one forward each.
 
         Args:
             inputs: one input, or a list or other iterable of them; see :mod:`mmembed.inputs.items`
                 for what an input is (a plain ``str`` is text, always).
             role: picks the model's prompt for queries or documents.
             instruction: replaces that prompt. An item's own ``instruction`` goes before both.
-            dim: keep the first ``dim`` dimensions and normalise again (Matryoshka truncation).
-            on_error: ``"raise"`` at the first bad item, or ``"skip"``: log it and leave a row of
-                NaN in its place.
+            task: name of a task adapter for all inputs, or one name an input.
+            output: ``"dense"``, ``"multi"`` or ``"sparse"``, or several of them.
+            dim: keep the first ``dim`` dimensions of dense vectors, normalised again (Matryoshka).
+            on_error: what to do about an input that cannot be read: ``"raise"`` its error;
+                ``"skip"`` it, so that the result is shorter; or ``"none"``: leave NaN, no vectors
+                or no weights in its place. The last two log it, and :class:`Embeddings` lists it.
             show_progress: a bar on standard error; by default only on a terminal, for long work.
-            convert_to: ``"numpy"`` or ``"torch"``.
+            convert_to: ``"numpy"`` or ``"torch"``, for dense vectors.
 
         Returns:
-            ``(n, d)`` float32, ``(0, d)`` for an empty list; ``(d,)`` for one bare input.
+            ``(n, d)`` float32 for ``"dense"``, ``(0, d)`` for an empty list; a list of ``(t, k)``
+            for ``"multi"``; a ``(n, vocab)`` torch CSR tensor for ``"sparse"``; an
+            :class:`Embeddings` for several. For one bare input the row alone.
 
         Raises:
             InputError: an item cannot be read; ``position`` says which.
+            ConfigError: the model has no such output, task or dimension.
         """
         if dim is not None and not 0 < dim <= self.dim:
             raise ConfigError(f"dim={dim}: this model has vectors of {self.dim} dimensions")
@@ -176,22 +213,26 @@ class Embedder:
         )
         items: Iterable[ItemLike] = [inputs] if single else inputs  # type: ignore[list-item, assignment]
         total = len(items) if isinstance(items, Sequence) else None
-        rows: list[Vectors] = []
-        for encoded in _progress(
-            self.encode_stream(items, role=role, instruction=instruction), total, show_progress
-        ):
-            if encoded.vector is not None:
-                rows.append(encoded.vector)
-                continue
-            assert encoded.error is not None
-            if on_error == "raise":
-                raise encoded.error
-            logger.warning("skipped: %s", encoded.error)
-            rows.append(np.full(self.dim, np.nan, dtype=np.float32))
-        vectors = np.stack(rows) if rows else np.empty((0, self.dim), dtype=np.float32)
-        vectors = truncate(vectors, dim)
-        result = vectors[0] if single else vectors
-        return torch.from_numpy(result) if convert_to == "torch" else result
+        wanted: tuple[Output, ...] = (output,) if isinstance(output, str) else tuple(output)
+        stream = self.encode_stream(
+            items, role=role, instruction=instruction, task=task, output=wanted
+        )
+        rows = []
+        for encoded in _progress(stream, total, show_progress):
+            if encoded.error is not None:
+                if on_error == "raise":
+                    raise encoded.error
+                logger.warning("skipped: %s", encoded.error)
+            rows.append(encoded)
+        short = on_error == "skip" and not single
+        kept = [row for row in rows if row.error is None] if short else rows
+        found = Embeddings.collect(kept, wanted, self.dim, self._vocab, self.config.multi_dim)
+        found.errors = [row.error for row in rows if row.error is not None]
+        if found.dense is not None:
+            found.dense = truncate(found.dense, dim)
+        if not isinstance(output, str):
+            return found
+        return _one_output(found, output, single=single, as_torch=convert_to == "torch")
 
     def encode_query(self, inputs: ItemLike | Iterable[ItemLike], **options: Any) -> Any:
         """:meth:`encode` with ``role="query"``."""
@@ -207,16 +248,51 @@ class Embedder:
         *,
         role: Role | None = None,
         instruction: str | None = None,
+        task: str | Sequence[str] | None = None,
+        output: Sequence[Output] = ("dense",),
     ) -> Iterator[Encoded]:
-        """Encode lazily and in order; a bad item comes as an :class:`Encoded` with its error."""
+        """Encode lazily and in order; a bad item comes as an :class:`Encoded` with its error.
+
+        Raises:
+            ConfigError: the model has no such output or task.
+        """
+        check_outputs(output, self.outputs)
         prompt = self.config.prompts.get(role or "", "") if instruction is None else instruction
         return encode_stream(
             inputs,
             self.backbone,
-            self._vectors,
+            self._reader(tuple(output)),
             instruction=prompt,
+            role=role or "",
+            tasks=self._tasks(task),
             batch_tokens=self.config.batch_tokens,
         )
+
+    def _tasks(self, task: str | Sequence[str] | None) -> Callable[[int], str] | None:
+        if task is None:
+            return None
+        raise ConfigError(f"unknown task {task!r}: this model has no task adapters")
+
+    def _reader(self, wanted: tuple[Output, ...]) -> Callable[[Any], Outputs]:
+        own = self.backbone if isinstance(self.backbone, OwnHeads) else None
+
+        def read(batch: Any) -> Outputs:
+            found = own.embed(batch) if own else self.heads(self.backbone.forward(batch), wanted)
+            dense = found.dense
+            if dense is not None and self.config.normalize:
+                dense = F.normalize(dense.float(), dim=1)
+            return Outputs(
+                dense=dense if "dense" in wanted else None,
+                multi=found.multi if "multi" in wanted else None,
+                multi_mask=found.multi_mask,
+                sparse=found.sparse if "sparse" in wanted else None,
+            )
+
+        return read
+
+    @property
+    def _vocab(self) -> int:
+        return vocab_of(self.backbone)
 
     def similarity(self, a: Vectors | Tensor, b: Vectors | Tensor) -> Any:
         """Cosine similarity of every row of ``a`` with every row of ``b``: ``(n, m)`` float32."""
@@ -227,18 +303,41 @@ class Embedder:
         scores = left @ right.T
         return scores if as_torch else scores.numpy()
 
-    def _vectors(self, states: TokenStates) -> Tensor:
-        pooled = self._pool(states).float()
-        return F.normalize(pooled, dim=1) if self.config.normalize else pooled
+
+def heads_for(backbone: Backbone, config: EmbedderConfig) -> EmbeddingHeads:
+    """The heads that a configuration describes, untrained."""
+    tokenizer = getattr(backbone, "tokenizer", None)
+    special = [] if tokenizer is None else tokenizer.all_special_ids
+    return EmbeddingHeads(config, backbone.hidden_size, vocab_of(backbone), special)
 
 
-def truncate(vectors: Vectors, dim: int | None) -> Vectors:
-    """The first ``dim`` dimensions of each row, normalised again; unchanged for None."""
-    if dim is None or dim == vectors.shape[-1]:
-        return vectors
-    cut = vectors[..., :dim]
-    norms = np.linalg.norm(cut, axis=-1, keepdims=True)
-    return np.asarray(cut / np.maximum(norms, 1e-12), dtype=np.float32)
+def vocab_of(backbone: Backbone) -> int:
+    """Size of a sparse vector of this backbone; 0 without a vocabulary."""
+    tokenizer = getattr(backbone, "tokenizer", None)
+    return 0 if tokenizer is None else len(tokenizer)
+
+
+def read_heads(heads: EmbeddingHeads, file: Path) -> None:
+    """Fill the heads from a file.
+
+    Raises:
+        ModelLoadError: a tensor is missing, has no place, or has another shape.
+    """
+    from mmembed.backbones.weights import load_exactly, read_safetensors
+
+    load_exactly(heads, read_safetensors(file), str(file))
+
+
+def _one_output(found: Embeddings, output: Output, *, single: bool, as_torch: bool) -> Any:
+    if output == "multi":
+        assert found.multi is not None
+        return found.multi[0] if single else found.multi
+    if output == "sparse":
+        assert found.sparse is not None
+        return found.sparse[0] if single else found.sparse
+    assert found.dense is not None
+    dense = found.dense[0] if single else found.dense
+    return torch.from_numpy(dense) if as_torch else dense
 
 
 def default_device() -> torch.device:
@@ -248,13 +347,6 @@ def default_device() -> torch.device:
     if torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
-
-
-def _read_config(path: Path) -> EmbedderConfig:
-    try:
-        return EmbedderConfig(**json.loads(path.read_text(encoding="utf-8")))
-    except (TypeError, json.JSONDecodeError) as error:
-        raise ModelLoadError(f"{path}: {error}") from error
 
 
 def _progress(stream: Iterator[Encoded], total: int | None, show: bool | None) -> Iterator[Encoded]:

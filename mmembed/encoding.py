@@ -8,30 +8,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, TypeAlias
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from mmembed.backbones.base import Backbone
-from mmembed.encoded import Encoded
+from mmembed.encoded import Encoded, SparseVector
 from mmembed.errors import InputError
+from mmembed.gpte.protocols import Outputs
 from mmembed.gpte.rows import Row
-from mmembed.gpte.states import TokenStates
 from mmembed.inputs.decode import decode_stream
-from mmembed.inputs.decoded import DecodedItem, Page
+from mmembed.inputs.decoded import DecodedItem, Frames, Page
 from mmembed.inputs.items import ItemLike
 
-__all__ = ["encode_stream", "token_budget_batches"]
+__all__ = ["Reader", "Routing", "encode_stream", "token_budget_batches"]
 
-# A window is what gets sorted by length: wide for text, which is small, narrow for pixels.
+# A window is what gets sorted by length: wide for text, which is small, narrow for pixels. Prepared
+# pixels take up to 24 bytes each, and two windows are in memory.
 _WINDOW_ITEMS = 1024
 _WINDOW_MEDIA = 64
+_WINDOW_PIXELS = 16_000_000
+# Decoded and not yet taken: a photo of 12 megapixels is 36 MB.
+_AHEAD = 16
 
-Vector = np.ndarray[Any, np.dtype[np.float32]]
+Reader: TypeAlias = Callable[[Any], Outputs]
+"""From a backbone's batch to its outputs, dense vectors finished."""
+Routing: TypeAlias = Callable[[Sequence[Row]], AbstractContextManager[Any]]
+"""Makes the rows of a forward go through their own task adapters."""
 
 
 @dataclass(slots=True)
@@ -45,9 +51,12 @@ class _Window:
 def encode_stream(
     items: Iterable[ItemLike],
     backbone: Backbone,
-    pool: Callable[[TokenStates], Tensor],
+    read: Reader,
     *,
     instruction: str = "",
+    role: str = "",
+    tasks: Callable[[int], str] | None = None,
+    routing: Routing | None = None,
     batch_tokens: int = 4096,
 ) -> Iterator[Encoded]:
     """Encode inputs lazily, in order; one bad input never harms another.
@@ -55,12 +64,20 @@ def encode_stream(
     Args:
         items: inputs of any modality mix; consumed a bounded number ahead.
         backbone: the model.
-        pool: token states of ``n`` rows to ``(n, d)`` float32 vectors, normalised or not.
+        read: what is made of a batch.
         instruction: precedes every item that brings no instruction of its own.
+        role: ``"query"``, ``"document"`` or ``""``.
+        tasks: the task adapter of the item at a position; none by default.
+        routing: applies those adapters.
         batch_tokens: tokens of one forward; a longer single row runs alone.
     """
-    decoded = decode_stream(items, backbone.media_budget, window=_WINDOW_MEDIA)
-    windows = _windows(decoded, instruction)
+
+    def told(position: int, item: DecodedItem) -> DecodedItem:
+        task = tasks(position) if tasks is not None else ""
+        return replace(item, instruction=item.instruction or instruction, role=role, task=task)
+
+    decoded = decode_stream(items, backbone.media_budget, window=_AHEAD)
+    windows = _windows(decoded, told)
 
     def prepare_next() -> _Window | None:
         window = next(windows, None)
@@ -72,28 +89,41 @@ def encode_stream(
             pending = executor.submit(prepare_next)
             while (window := pending.result()) is not None:
                 pending = executor.submit(prepare_next)
-                yield from _forward(backbone, pool, window, batch_tokens)
+                yield from _forward(backbone, read, routing, window, batch_tokens)
     finally:
         decoded.close()
 
 
 def _windows(
-    decoded: Iterator[tuple[int, DecodedItem | InputError]], instruction: str
+    decoded: Iterator[tuple[int, DecodedItem | InputError]],
+    told: Callable[[int, DecodedItem], DecodedItem],
 ) -> Iterator[list[tuple[int, DecodedItem | InputError]]]:
     """Runs of decoded items small enough to hold and wide enough to sort."""
     window: list[tuple[int, DecodedItem | InputError]] = []
-    media = 0
+    media = pixels = 0
     for position, item in decoded:
         if isinstance(item, DecodedItem):
-            media += any(not isinstance(part, str) for part in item.parts)
-            if instruction and not item.instruction:
-                item = replace(item, instruction=instruction)
+            found = _pixels(item)
+            media += found > 0
+            pixels += found
+            item = told(position, item)
         window.append((position, item))
-        if media >= _WINDOW_MEDIA or len(window) >= _WINDOW_ITEMS:
+        if media >= _WINDOW_MEDIA or pixels >= _WINDOW_PIXELS or len(window) >= _WINDOW_ITEMS:
             yield window
-            window, media = [], 0
+            window, media, pixels = [], 0, 0
     if window:
         yield window
+
+
+def _pixels(item: DecodedItem) -> int:
+    total = 0
+    for part in item.parts:
+        if isinstance(part, Frames):
+            total += part.pixels.size // 3
+        elif not isinstance(part, str):
+            image = part.image if isinstance(part, Page) else part
+            total += image.width * image.height
+    return total
 
 
 def _prepare(backbone: Backbone, window: list[tuple[int, DecodedItem | InputError]]) -> _Window:
@@ -109,6 +139,8 @@ def _prepare(backbone: Backbone, window: list[tuple[int, DecodedItem | InputErro
             position, _ = good.pop(error.position)
             errors.append(Encoded(position, error=error.at(position)))
             continue
+        for (_, item), row in zip(good, rows, strict=True):
+            row.task = item.task
         positions = [position for position, _ in good]
         return _Window(positions, rows, [_found_text(item) for _, item in good], errors)
 
@@ -121,33 +153,59 @@ def _found_text(item: DecodedItem) -> str | None:
 
 @torch.inference_mode()
 def _encode_rows(
-    backbone: Backbone,
-    pool: Callable[[TokenStates], Tensor],
-    rows: Sequence[Row],
-    batch_tokens: int,
-) -> Vector:
-    vectors: Vector | None = None
+    backbone: Backbone, read: Reader, routing: Routing | None, window: _Window, batch_tokens: int
+) -> Iterator[Encoded]:
+    rows = window.rows
     for batch in token_budget_batches([row.tokens for row in rows], batch_tokens):
-        pooled = pool(backbone.forward(backbone.collate([rows[i] for i in batch])))
-        block = pooled.float().cpu().numpy()
-        if vectors is None:
-            vectors = np.empty((len(rows), block.shape[1]), dtype=np.float32)
-        vectors[batch] = block
-    assert vectors is not None
-    return vectors
+        chosen = [rows[i] for i in batch]
+        inputs = backbone.collate(chosen)
+        if routing is None:
+            outputs = read(inputs)
+        else:
+            with routing(chosen):
+                outputs = read(inputs)
+        yield from _rows_of(
+            outputs, [window.positions[i] for i in batch], [window.texts[i] for i in batch]
+        )
+
+
+def _rows_of(
+    outputs: Outputs, positions: Sequence[int], texts: Sequence[str | None]
+) -> Iterator[Encoded]:
+    """Each row on its own, on the host; one copy from the device an output."""
+    dense = None if outputs.dense is None else outputs.dense.float().cpu().numpy()
+    multi: list[Any] | None = None
+    if outputs.multi is not None:
+        assert outputs.multi_mask is not None
+        lengths = outputs.multi_mask.sum(dim=1).tolist()
+        kept = outputs.multi[outputs.multi_mask].float().cpu()
+        multi = [part.numpy() for part in kept.split(lengths)]
+    sparse = None if outputs.sparse is None else [_sparse(row) for row in outputs.sparse.cpu()]
+    for i, (position, text) in enumerate(zip(positions, texts, strict=True)):
+        yield Encoded(
+            position,
+            None if dense is None else dense[i],
+            text=text,
+            multi=None if multi is None else multi[i],
+            sparse=None if sparse is None else sparse[i],
+        )
+
+
+def _sparse(row: torch.Tensor) -> SparseVector:
+    indices = row.nonzero().squeeze(1)
+    return SparseVector(indices.numpy(), row[indices].float().numpy())
 
 
 def _forward(
     backbone: Backbone,
-    pool: Callable[[TokenStates], Tensor],
+    read: Reader,
+    routing: Routing | None,
     window: _Window,
     batch_tokens: int,
 ) -> list[Encoded]:
     results = list(window.errors)
     if window.rows:
-        vectors = _encode_rows(backbone, pool, window.rows, batch_tokens)
-        found = zip(window.positions, vectors, window.texts, strict=True)
-        results += [Encoded(position, vector, text=text) for position, vector, text in found]
+        results += _encode_rows(backbone, read, routing, window, batch_tokens)
     return sorted(results, key=lambda encoded: encoded.position)
 
 

@@ -66,7 +66,7 @@ def test_bad_items_raise_by_position_or_leave_nan(model: Embedder, tmp_path: Pat
     inputs = ["fine", broken, "fine too", tmp_path / "missing.jpg"]
     with pytest.raises(InputError, match=r"item 1: .*broken\.jpg"):
         model.encode(inputs)
-    vectors = model.encode(inputs, on_error="skip")
+    vectors = model.encode(inputs, on_error="none")
     assert np.isnan(vectors).any(axis=1).tolist() == [False, True, False, True]
     np.testing.assert_allclose(vectors[2], model.encode("fine too"), atol=1e-6)
 

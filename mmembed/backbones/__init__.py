@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import torch
+
     from mmembed.backbones.base import Backbone
 
 __all__ = ["load_backbone", "model_folder"]
@@ -26,20 +28,31 @@ def model_folder(name: str | Path) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def load_backbone(name: str | Path) -> Backbone:
+def load_backbone(name: str | Path, *, dtype: torch.dtype | None = None) -> Backbone:
     """Load a packaged model (``"mini"``), a folder, or a Hugging Face id, for inference on the CPU.
 
-    A folder holds a composed model, a text encoder of :mod:`mmembed.gpte`, a sentence-transformers
-    model, or a plain transformers model.
+    A folder holds a composed model, a vision-language model of transformers, a text encoder of
+    :mod:`mmembed.gpte`, a sentence-transformers model, or a plain transformers model.
+
+    Args:
+        dtype: type of the weights; float32 by default.
 
     Raises:
         ModelLoadError: there is no such model, or it is incomplete; names what is missing.
     """
+    import torch
+
     from mmembed.backbones.composed_loading import is_composed, load_composed
     from mmembed.backbones.text import TextBackbone
-    from mmembed.gpte.text_loading import load_text_encoder
+    from mmembed.backbones.vlm.loading import family_of, load_vision_language
+    from mmembed.backbones.weights import read_json
+    from mmembed.gpte.text_loading import hub_folder, load_text_encoder
 
-    folder = model_folder(name)
-    if folder is not None and is_composed(folder):
-        return load_composed(folder)
-    return TextBackbone(load_text_encoder(folder or name)).eval()
+    folder = model_folder(name) or hub_folder(name)
+    dtype = dtype or torch.float32
+    if is_composed(folder):
+        return load_composed(folder).to(dtype)
+    config = folder / "config.json"
+    if config.exists() and family_of(read_json(config)) is not None:
+        return load_vision_language(folder, dtype=dtype)
+    return TextBackbone(load_text_encoder(folder, dtype=dtype)).eval()

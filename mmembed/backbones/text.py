@@ -11,6 +11,7 @@ from torch import nn
 from mmembed.backbones.base import MediaBudget
 from mmembed.errors import ConfigError, InputError
 from mmembed.gpte.prompts import Prompt
+from mmembed.gpte.protocols import Outputs
 from mmembed.gpte.rows import Row
 from mmembed.gpte.states import TokenStates
 from mmembed.gpte.text_encoder import TextEncoder
@@ -29,6 +30,10 @@ class TextBackbone(nn.Module):
     def __init__(self, encoder: TextEncoder) -> None:
         super().__init__()
         self.encoder = encoder
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.encoder.tokenizer
 
     @property
     def modalities(self) -> frozenset[Modality]:
@@ -94,6 +99,18 @@ class TextBackbone(nn.Module):
 
     def collate(self, rows: Sequence[Row]) -> Any:
         return self.encoder.collate(rows)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What the encoder's own heads give."""
+        heads = self.encoder.settings.heads
+        sparse = ("sparse",) if {"lexical", "splade"} & set(heads) else ()
+        return (*(name for name in ("dense", "multi") if name in heads), *sparse)
+
+    def embed(self, batch: Any) -> Outputs:
+        """All outputs of the encoder."""
+        found: Outputs = self.encoder(batch)
+        return found
 
     def forward(self, batch: Any) -> TokenStates:
         vectors = self.encoder(batch).dense

@@ -24,7 +24,7 @@ from mmembed.gpte.text_settings import TextSettings
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-__all__ = ["load_text_encoder", "quiet_transformers", "save_text_encoder"]
+__all__ = ["hub_folder", "load_text_encoder", "quiet_transformers", "save_text_encoder"]
 
 _log = logging.getLogger(__name__)
 _SETTINGS = "text_encoder.json"
@@ -60,7 +60,7 @@ def load_text_encoder(
     Raises:
         ModelLoadError: a file or tensor is missing, or a tensor finds no place.
     """
-    folder = _folder_of(name_or_path)
+    folder = hub_folder(name_or_path)
     own = folder / _SETTINGS
     if own.exists():
         saved = TextSettings.from_json(own.read_text(encoding="utf-8"))
@@ -104,7 +104,12 @@ def save_text_encoder(encoder: TextEncoder, folder: Path) -> None:
         (partial / _SETTINGS).write_text(settings.to_json(), encoding="utf-8")
 
 
-def _folder_of(name_or_path: str | Path) -> Path:
+def hub_folder(name_or_path: str | Path) -> Path:
+    """The folder of this name, or of the hub's model of this name, fetched or from its cache.
+
+    Raises:
+        ModelLoadError: there is neither.
+    """
     folder = Path(name_or_path)
     if folder.is_dir():
         return folder
