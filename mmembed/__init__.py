@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from mmembed.embedder import Embedder as Embedder
     from mmembed.errors import InputError as InputError
     from mmembed.errors import MmembedError as MmembedError
+    from mmembed.reranker import Reranker as Reranker
     from mmembed.search.index import Hit as Hit
     from mmembed.search.index import Index as Index
 
@@ -21,9 +22,10 @@ _PUBLIC = {
     "Index": "mmembed.search.index",
     "InputError": "mmembed.errors",
     "MmembedError": "mmembed.errors",
+    "Reranker": "mmembed.reranker",
 }
 
-__all__ = ["Embedder", "Hit", "Index", "InputError", "MmembedError", "__version__"]
+__all__ = ["Embedder", "Hit", "Index", "InputError", "MmembedError", "Reranker", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

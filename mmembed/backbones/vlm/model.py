@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mmembed.backbones.base import MediaBudget
 from mmembed.backbones.vlm.layout import PromptLayout
 from mmembed.backbones.vlm.visual import Visual
-from mmembed.backbones.vlm.wording import Wording
+from mmembed.backbones.vlm.wording import Segment, Wording
 from mmembed.errors import InputError
 from mmembed.gpte.onednn import use_onednn
 from mmembed.gpte.packed import Layout, use_packed_attention
@@ -224,20 +224,37 @@ class VisionLanguage(nn.Module):
             InputError: media and template do not fit ``max_tokens``, or a picture has a shape that
                 the model cannot take; ``position`` is the item's index.
         """
-        prompts, media = [], []
+        prompts = [
+            self.settings.wording.segments(parts, instruction=item.instruction, role=item.role)
+            for item, parts in zip(items, self.preprocess(items), strict=True)
+        ]
+        return self.rows(prompts, [item.label for item in items])
+
+    def preprocess(self, items: Sequence[DecodedItem]) -> list[list[str | Visual]]:
+        """The parts of each item, pixels ready for the vision tower.
+
+        Raises:
+            InputError: a picture has a shape that the model cannot take; ``position`` says whose.
+        """
+        found = []
         for position, item in enumerate(items):
             try:
-                parts = self._parts(item)
+                found.append(self._parts(item))
             except ValueError as error:
                 hint = "crop or resize it"
                 raise InputError(item.label, str(error), hint).at(position) from None
-            media.append(_media_of(parts))
-            prompts.append(
-                self.settings.wording.segments(parts, instruction=item.instruction, role=item.role)
-            )
-        rows = self._layout.rows(prompts, [item.label for item in items])
-        for row, tensors in zip(rows, media, strict=True):
-            row.extras = {**tensors, _POSITIONS: self.placed(row, tensors)}
+        return found
+
+    def rows(self, prompts: Sequence[Sequence[Segment]], labels: Sequence[str]) -> list[Row]:
+        """One row a prompt, with pixels and positions.
+
+        Raises:
+            InputError: media and template do not fit; ``position`` is the prompt's index.
+        """
+        rows = self._layout.rows(prompts, labels)
+        for row, prompt in zip(rows, prompts, strict=True):
+            media = _media_of(prompt)
+            row.extras = {**media, _POSITIONS: self.placed(row, media)}
         return rows
 
     def collate(self, rows: Sequence[Row]) -> VlmBatch:
@@ -346,11 +363,11 @@ def _distinct(frames: Frames) -> Any:
     return frames.pixels[:-1] if repeated else frames.pixels
 
 
-def _media_of(parts: Sequence[str | Visual]) -> dict[str, Tensor]:
+def _media_of(prompt: Sequence[Segment]) -> dict[str, Tensor]:
     found: dict[str, list[Tensor]] = {}
-    for part in parts:
-        if isinstance(part, Visual):
-            for name, tensor in part.tensors.items():
+    for segment in prompt:
+        if segment.visual is not None:
+            for name, tensor in segment.visual.tensors.items():
                 found.setdefault(name, []).append(tensor)
     return {name: torch.cat(tensors) for name, tensors in found.items()}
 

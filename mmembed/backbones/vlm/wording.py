@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from mmembed.backbones.vlm.visual import Visual
 from mmembed.errors import ConfigError
 
-__all__ = ["Segment", "SegmentKind", "Wording"]
+__all__ = ["Segment", "SegmentKind", "Wording", "fill"]
 
 SegmentKind: TypeAlias = Literal["template", "instruction", "text", "visual"]
 
@@ -72,12 +72,24 @@ class Wording:
         """
         content = self._content(parts)
         fields = {
-            "instruction": self._instruction(instruction),
+            "instruction": self.instruction(instruction),
             "content": self._joined(content),
             "media": self._joined([piece for piece in content if piece[0].visual is not None]),
             "text": self._joined([piece for piece in content if piece[0].visual is None]),
         }
-        return _fill(self._template(role, _kind(parts)), fields)
+        return fill(self._template(role, _kind(parts)), fields)
+
+    def content(self, parts: Sequence[str | Visual]) -> list[Segment]:
+        """Words and media as the user mixed them, for templates that hold two items."""
+        return self._joined(self._content(parts))
+
+    def instruction(self, instruction: str) -> list[Segment]:
+        """The instruction as it stands in a prompt."""
+        if not instruction:
+            return []
+        if self.instruction_stop and instruction.rstrip()[-1:].isalnum():
+            instruction = instruction.rstrip() + self.instruction_stop
+        return [Segment(instruction, "instruction")]
 
     def _template(self, role: str, kind: str) -> str:
         for key in (f"{role}:{kind}", kind, role, "default"):
@@ -108,13 +120,6 @@ class Wording:
             joined += piece
         return joined
 
-    def _instruction(self, instruction: str) -> list[Segment]:
-        if not instruction:
-            return []
-        if self.instruction_stop and instruction.rstrip()[-1:].isalnum():
-            instruction = instruction.rstrip() + self.instruction_stop
-        return [Segment(instruction, "instruction")]
-
 
 def _kind(parts: Sequence[str | Visual]) -> str:
     kinds = {"text" if isinstance(part, str) else part.kind for part in parts}
@@ -123,7 +128,8 @@ def _kind(parts: Sequence[str | Visual]) -> str:
     return kinds.pop() if kinds else "text"
 
 
-def _fill(template: str, fields: Mapping[str, list[Segment]]) -> list[Segment]:
+def fill(template: str, fields: Mapping[str, Sequence[Segment]]) -> list[Segment]:
+    """The segments of a template whose ``{fields}`` are segments themselves."""
     filled: list[Segment] = []
     for literal, name, _, _ in string.Formatter().parse(template):
         if literal:

@@ -1,0 +1,232 @@
+"""Reranking: score a query against documents of any modality, in batches."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from mmembed.embedder import default_device
+from mmembed.encoding import token_budget_batches
+from mmembed.errors import InputError, ModelLoadError
+from mmembed.inputs.decode import Decoded, decode_stream
+from mmembed.inputs.decoded import DecodedItem
+from mmembed.inputs.items import ItemLike
+from mmembed.rerankers.base import Pair, PairScorer
+
+__all__ = ["Ranked", "Reranker"]
+
+_WINDOW = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """One document of a ranking.
+
+    Attributes:
+        index: its place among the documents that were given.
+        score: probability of relevance, 0 to 1.
+    """
+
+    index: int
+    score: float
+
+
+class Reranker:
+    """A model that reads query and document together.
+
+    Example:
+        >>> from mmembed import Reranker
+        >>> model = Reranker.from_pretrained("Qwen/Qwen3-VL-Reranker-2B")  # doctest: +SKIP
+        >>> model.rank("a red bicycle", [Path("a.jpg"), "a text"])  # doctest: +SKIP
+        [Ranked(index=0, score=0.98), Ranked(index=1, score=0.03)]
+    """
+
+    def __init__(
+        self, scorer: PairScorer, *, name: str = "custom", batch_tokens: int = 8192
+    ) -> None:
+        self.scorer = scorer
+        self.name = name
+        self.batch_tokens = batch_tokens
+        _module(scorer).eval()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Reranker:
+        """Load a yes/no vision-language reranker or a cross-encoder.
+
+        Args:
+            name: a folder or a Hugging Face id.
+
+        Raises:
+            ModelLoadError: there is no such model, or no reranker reads it.
+        """
+        scorer = load_scorer(name, dtype=dtype)
+        _module(scorer).to(device or default_device())
+        return cls(scorer, name=str(name))
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a folder that stands alone."""
+        self.scorer.save_pretrained(str(folder))
+
+    def score(
+        self,
+        query: ItemLike,
+        documents: Iterable[ItemLike],
+        *,
+        instruction: str | None = None,
+        on_error: Literal["raise", "none"] = "raise",
+    ) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Probability that each document answers the query.
+
+        Args:
+            query: any input.
+            documents: any inputs.
+            instruction: what a match is; replaces the model's own.
+            on_error: ``"raise"`` the error of a document that cannot be read, or leave a NaN.
+
+        Returns:
+            ``(n,)`` float32 in the order of the documents.
+
+        Raises:
+            InputError: the query, or a document, cannot be read; ``position`` says which document.
+        """
+        return self.score_pairs(
+            ((query, document) for document in documents),
+            instruction=instruction,
+            on_error=on_error,
+        )
+
+    def score_pairs(
+        self,
+        pairs: Iterable[tuple[ItemLike, ItemLike]],
+        *,
+        instruction: str | None = None,
+        on_error: Literal["raise", "none"] = "raise",
+    ) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """:meth:`score` for pairs of a query and a document; a query that repeats is decoded once."""
+        scores: list[float] = []
+        stream = self._decoded(pairs, instruction)
+        while window := list(islice(stream, _WINDOW)):
+            good = [(i, pair) for i, pair in enumerate(window) if not isinstance(pair, InputError)]
+            found = [float("nan")] * len(window)
+            for i, pair in enumerate(window):
+                if isinstance(pair, InputError) and on_error == "raise":
+                    raise pair.at(len(scores) + i)
+            for (i, _), score in zip(
+                good, self._scores([pair for _, pair in good], len(scores), on_error), strict=True
+            ):
+                found[i] = score
+            scores += found
+        return np.array(scores, dtype=np.float32)
+
+    def rank(
+        self, query: ItemLike, documents: Sequence[ItemLike], k: int | None = None, **options: Any
+    ) -> list[Ranked]:
+        """The ``k`` best documents, or all of them, best first; ties keep their order.
+
+        Documents that cannot be read (with ``on_error="none"``) are left out.
+        """
+        scores = self.score(query, documents, **options)
+        order = np.argsort(-scores, kind="stable")
+        ranked = [Ranked(int(i), float(scores[i])) for i in order if not np.isnan(scores[i])]
+        return ranked if k is None else ranked[:k]
+
+    def _decoded(
+        self, pairs: Iterable[tuple[ItemLike, ItemLike]], instruction: str | None
+    ) -> Iterator[Pair | InputError]:
+        """Pairs in order; neighbours with the same query share one decoded object."""
+        fresh: deque[bool] = deque()
+        before: object = _NOTHING
+
+        def items() -> Iterator[ItemLike]:
+            nonlocal before
+            for query, document in pairs:
+                fresh.append(query is not before)
+                if query is not before:
+                    before = query
+                    yield query
+                yield document
+
+        stream = (decoded for _, decoded in decode_stream(items(), self.scorer.media_budget))
+        asked: Decoded | None = None
+        for first in stream:
+            document = first
+            if fresh.popleft():
+                asked = _told(first, instruction)
+                document = next(stream)
+            assert asked is not None
+            failed = next(
+                (each for each in (asked, document) if isinstance(each, InputError)), None
+            )
+            yield failed or (asked, document)  # type: ignore[misc]
+
+    @torch.inference_mode()
+    def _scores(self, pairs: list[Pair], first: int, on_error: str) -> list[float]:
+        places = list(range(len(pairs)))
+        scores = [float("nan")] * len(pairs)
+        while places:
+            try:
+                rows = self.scorer.prepare([pairs[i] for i in places])
+                break
+            except InputError as error:
+                if error.position is None:
+                    raise
+                bad = places.pop(error.position)
+                if on_error == "raise":
+                    raise error.at(first + bad) from None
+        else:
+            return scores
+        for batch in token_budget_batches([row.tokens for row in rows], self.batch_tokens):
+            logits = self.scorer(self.scorer.collate([rows[i] for i in batch]))
+            for i, score in zip(batch, torch.sigmoid(logits.float()).tolist(), strict=True):
+                scores[places[i]] = score
+        return scores
+
+
+_NOTHING = object()
+
+
+def load_scorer(name: str | Path, *, dtype: torch.dtype | None = None) -> PairScorer:
+    """The model behind a reranker.
+
+    Raises:
+        ModelLoadError: no reranker reads this checkpoint.
+    """
+    from mmembed.backbones.vlm.loading import family_of
+    from mmembed.backbones.weights import read_json
+    from mmembed.gpte.text_loading import hub_folder
+    from mmembed.rerankers.cross_encoder import CrossEncoderReranker
+    from mmembed.rerankers.yes_no import YesNoReranker
+
+    folder = hub_folder(name)
+    config = read_json(folder / "config.json")
+    if family_of(config) is not None:
+        return YesNoReranker.from_folder(folder, dtype=dtype)
+    kinds = config.get("architectures") or [""]
+    if kinds[0].endswith("ForSequenceClassification"):
+        return CrossEncoderReranker.from_folder(folder, dtype=dtype)
+    raise ModelLoadError(f"{folder}: no reranker reads a {kinds[0] or 'model of no architecture'}")
+
+
+def _told(item: Decoded, instruction: str | None) -> Decoded:
+    if instruction is None or not isinstance(item, DecodedItem) or item.instruction:
+        return item
+    return replace(item, instruction=instruction)
+
+
+def _module(scorer: PairScorer) -> nn.Module:
+    assert isinstance(scorer, nn.Module)
+    return scorer
