@@ -116,7 +116,7 @@ class Reranker:
         instruction: str | None = None,
         on_error: Literal["raise", "none"] = "raise",
     ) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """:meth:`score` for pairs of a query and a document; a query that repeats is decoded once."""
+        """:meth:`score` for pairs of query and document; a repeated query is decoded once."""
         scores: list[float] = []
         stream = self._decoded(pairs, instruction)
         while window := list(islice(stream, _WINDOW)):
