@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import yaml
 
@@ -49,6 +49,8 @@ class TrainStage:
         verify_cache: compare both passes of the gradient cache at every step.
     """
 
+    kind: ClassVar[str] = "train"
+
     name: str
     data: DataConfig
     encoder: EncoderConfig
@@ -90,6 +92,8 @@ class MineStage:
             ``reranker_share`` of the positive.
     """
 
+    kind: ClassVar[str] = "mine"
+
     name: str
     data: DataConfig
     model: str = "previous"
@@ -115,6 +119,8 @@ class MergeStage:
         weights: one a model; equal by default.
     """
 
+    kind: ClassVar[str] = "merge"
+
     name: str
     models: tuple[str, ...]
     method: Literal["linear", "slerp"] = "linear"
@@ -133,6 +139,8 @@ class CalibrateStage:
         shrinkage: of the covariance.
         epochs: of the flow.
     """
+
+    kind: ClassVar[str] = "calibrate"
 
     name: str
     data: DataConfig
@@ -172,21 +180,19 @@ class Recipe:
             raise ConfigError(f"stages need different names, not {names}")
 
 
-_KINDS: dict[str, type] = {
-    "train": TrainStage,
-    "mine": MineStage,
-    "merge": MergeStage,
-    "calibrate": CalibrateStage,
-}
+_STAGES: tuple[type[Stage], ...] = (TrainStage, MineStage, MergeStage, CalibrateStage)
 
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(
+    path: str | Path, overrides: Sequence[str] = (), more: Sequence[type[Stage]] = ()
+) -> Recipe:
     """Read a recipe.
 
     Args:
         path: a YAML file.
         overrides: ``key.sub=value`` with YAML values; list items by number or, for stages, by
             name: ``stages.pretrain.schedule.steps=1000``.
+        more: kinds of stages beside those of this module.
 
     Raises:
         ConfigError: the file, an override or a value is wrong; the message names the file and the
@@ -205,12 +211,12 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         values.setdefault("name", path.stem)
         for override in overrides:
             _override(values, override)
-        return recipe_from(values)
+        return recipe_from(values, more)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def recipe_from(values: Mapping[str, Any]) -> Recipe:
+def recipe_from(values: Mapping[str, Any], more: Sequence[type[Stage]] = ()) -> Recipe:
     """A recipe from plain values. The recipe's ``encoder`` is what its stages' add to.
 
     Raises:
@@ -221,7 +227,10 @@ def recipe_from(values: Mapping[str, Any]) -> Recipe:
     stages = values.get("stages", [])
     if not isinstance(stages, list):
         raise ConfigError("stages: give a list")
-    values["stages"] = [_stage(stage, shared, f"stages[{i}]") for i, stage in enumerate(stages)]
+    kinds = {stage.kind: stage for stage in (*_STAGES, *more)}
+    values["stages"] = [
+        _stage(stage, shared, kinds, f"stages[{i}]") for i, stage in enumerate(stages)
+    ]
     made: Recipe = construct(Recipe, values, {}, "recipe")
     return made
 
@@ -230,24 +239,25 @@ def to_yaml(config: Any) -> str:
     """YAML of a recipe or stage with every default filled in; :func:`load_recipe` reads it back."""
     values = dataclasses.asdict(config)
     stages = getattr(config, "stages", (config,))
-    kinds = {cls: kind for kind, cls in _KINDS.items()}
     for stage, plain in zip(stages, values.get("stages", (values,)), strict=True):
-        plain["kind"] = kinds[type(stage)]
+        plain["kind"] = stage.kind
     text: str = yaml.safe_dump(_plain(values), sort_keys=False, allow_unicode=True)
     return text
 
 
-def _stage(values: Any, shared: Mapping[str, Any], where: str) -> Stage:
+def _stage(
+    values: Any, shared: Mapping[str, Any], kinds: Mapping[str, type[Stage]], where: str
+) -> Stage:
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where}: give a mapping, not {values!r}")
     values = dict(values)
     kind = values.pop("kind", "train")
-    if kind not in _KINDS:
-        raise ConfigError(f"{where}: unknown kind {kind!r} (known: {', '.join(_KINDS)})")
+    if kind not in kinds:
+        raise ConfigError(f"{where}: unknown kind {kind!r} (known: {', '.join(kinds)})")
     where = f"{where} {values.get('name', '')!r}"
-    if kind == "train":
+    if issubclass(kinds[kind], TrainStage):
         values["encoder"] = _merged(shared, values.get("encoder") or {})
-    made: Stage = construct(_KINDS[kind], values, {}, where)
+    made: Stage = construct(kinds[kind], values, {}, where)
     if isinstance(made, TrainStage):
         for config in (made.objective, *(source.objective for source in made.data.sources)):
             if config is not None:

@@ -26,10 +26,11 @@ from mmembed.gpte.tiny import tiny_recipe
 from mmembed.gpte.trainer import Step
 from mmembed.gpte.training import run_train
 
-__all__ = ["run_recipe"]
+__all__ = ["Runner", "run_recipe"]
 
 _log = logging.getLogger(__name__)
-_RUNNERS: Mapping[type, Callable[[Any, Context], Outcome | None]] = {
+Runner = Callable[[Any, Context], Outcome | None]
+_RUNNERS: Mapping[type, Runner] = {
     TrainStage: run_train,
     MineStage: run_mine,
     MergeStage: run_merge,
@@ -42,6 +43,7 @@ def run_recipe(
     *,
     on_step: Callable[[str, Step], None] | None = None,
     stop_after: int | None = None,
+    more: Mapping[type, Runner] | None = None,
 ) -> dict[str, Outcome]:
     """Run the stages that are not finished, in order.
 
@@ -51,6 +53,7 @@ def run_recipe(
     Args:
         on_step: called with the stage's name after every training step.
         stop_after: stop the first training stage that reaches so many steps, with a checkpoint.
+        more: what runs kinds of stages beside those of :mod:`mmembed.gpte.recipe`.
 
     Returns:
         Outcomes by stage; those after an early stop are missing.
@@ -63,6 +66,7 @@ def run_recipe(
     output = Path(recipe.output or Path("runs") / recipe.name)
     if recipe.size == "tiny":
         recipe = tiny_recipe(recipe, output / ".tiny")
+    runners = {**_RUNNERS, **(more or {})}
     outcomes: dict[str, Outcome] = {}
     for stage in recipe.stages:
         folder = output / stage.name
@@ -73,7 +77,7 @@ def run_recipe(
                 tell = _named(on_step, stage.name)
             context = Context(recipe, folder, dict(outcomes), tell, stop_after)
             _log.info("stage %s", stage.name)
-            found = _RUNNERS[type(stage)](stage, context)
+            found = runners[type(stage)](stage, context)
             if found is None:
                 return outcomes
             _finish(folder, found)

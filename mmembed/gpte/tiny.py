@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
@@ -130,7 +130,16 @@ def tiny_recipe(recipe: Recipe, folder: Path) -> Recipe:
     return replace(recipe, stages=tuple(_stage(stage, folder) for stage in recipe.stages))
 
 
+@runtime_checkable
+class Shrinks(Protocol):
+    """A kind of stage that knows its own tiny form."""
+
+    def tiny(self, folder: Path) -> Stage: ...
+
+
 def _stage(stage: Stage, folder: Path) -> Stage:
+    if isinstance(stage, Shrinks):
+        return stage.tiny(folder)
     if isinstance(stage, MergeStage):
         return replace(stage, models=tuple(_named(name, "bert", folder) for name in stage.models))
     data = _data(stage.data, folder)
