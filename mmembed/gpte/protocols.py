@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from mmembed.gpte.rows import Row
 from mmembed.gpte.states import TokenStates
 
-__all__ = ["Columns", "Encoder", "Loss", "Objective", "Outputs"]
+__all__ = ["Columns", "Encoder", "Loss", "Objective", "Outputs", "TrainableEncoder"]
 
 
 @dataclass(slots=True)
@@ -41,6 +43,32 @@ class Encoder(Protocol):
         ...
 
     def __call__(self, batch: Any) -> Outputs: ...
+
+
+class TrainableEncoder(nn.Module):
+    """An encoder that the trainer can train and save; implements :class:`Encoder`.
+
+    Attributes:
+        full: the pretrained part, whose parameters learn at the model's own rate; everything else
+            is new, and learns at ``head_lr``.
+        dim: size of a dense vector.
+    """
+
+    full: nn.Module
+    dim: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches have to be."""
+        raise NotImplementedError
+
+    def collate(self, rows: Sequence[Row]) -> Any:
+        """One batch of these rows on the model's device."""
+        raise NotImplementedError
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a folder that stands alone, or leave what was there."""
+        raise NotImplementedError
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ from mmembed.gpte.long_context import (
 )
 from mmembed.gpte.lora import add_lora
 from mmembed.gpte.onednn import use_onednn
+from mmembed.gpte.protocols import TrainableEncoder
 from mmembed.gpte.text_encoder import TextEncoder
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def start_encoder(config: EncoderConfig, weights: str | Path | None = None) -> T
 
 
 def parameter_groups(
-    encoder: TextEncoder, extras: Mapping[str, nn.Module], schedule: ScheduleConfig
+    encoder: TrainableEncoder, extras: Mapping[str, nn.Module], schedule: ScheduleConfig
 ) -> list[dict[str, object]]:
     """Groups for an optimiser: no weight decay for vectors, and ``head_lr`` for what is new.
 

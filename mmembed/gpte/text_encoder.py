@@ -19,7 +19,7 @@ from mmembed.gpte.layers import LatentAttention, LayerMean, LayerWeights
 from mmembed.gpte.long_context import alibi_slopes, drop_positions, positions_of
 from mmembed.gpte.packed import packing_of
 from mmembed.gpte.pooling import pooling_of
-from mmembed.gpte.protocols import Outputs
+from mmembed.gpte.protocols import Outputs, TrainableEncoder
 from mmembed.gpte.reading import TextBatch
 from mmembed.gpte.rows import Row
 from mmembed.gpte.soft_prompts import SoftPrefix
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["TextEncoder"]
 
 
-class TextEncoder(nn.Module):
+class TextEncoder(TrainableEncoder):
     """Texts in, vectors out. Implements :class:`mmembed.gpte.protocols.Encoder`.
 
     Runs padding-free where the model allows it and padded elsewhere; a row's outputs never depend
@@ -62,7 +62,7 @@ class TextEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.settings = settings = settings or TextSettings()
-        self.full = model
+        self.full: PreTrainedModel = model
         self.tokenizer = tokenizer
         summary = _summary_tokens(self, settings.summary_tokens)
         tokenizer = self.tokenizer

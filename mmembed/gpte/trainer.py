@@ -25,10 +25,10 @@ from mmembed.gpte.checkpoint import latest_checkpoint, load_checkpoint, save_che
 from mmembed.gpte.data.batches import Batches, ExampleBatch
 from mmembed.gpte.distributed import average_gradients
 from mmembed.gpte.objectives import build_objective, learned_parameters
+from mmembed.gpte.protocols import TrainableEncoder
 from mmembed.gpte.recipe import TrainStage
 from mmembed.gpte.starting import parameter_groups
 from mmembed.gpte.stepping import Follower, Goal, Stepper, Trainee
-from mmembed.gpte.text_encoder import TextEncoder
 from mmembed.gpte.token_tasks import TokenTask
 
 if TYPE_CHECKING:
@@ -91,14 +91,14 @@ class Trainer:
     def __init__(
         self,
         stage: TrainStage,
-        encoder: TextEncoder,
+        encoder: TrainableEncoder,
         batches: Batches,
         folder: Path,
         accelerator: Accelerator,
         *,
         seed: int = 0,
         tasks: Mapping[str, TokenTask] | None = None,
-        evaluate: Callable[[TextEncoder], dict[str, float]] | None = None,
+        evaluate: Callable[[Any], dict[str, float]] | None = None,
         on_step: Callable[[Step], None] | None = None,
     ) -> None:
         self.stage, self.batches, self.folder = stage, batches, folder
@@ -302,7 +302,7 @@ def _objectives(stage: TrainStage) -> dict[int, Any]:
     return found
 
 
-def _goal(config: Any, encoder: TextEncoder) -> Goal:
+def _goal(config: Any, encoder: TrainableEncoder) -> Goal:
     objective = build_objective(config)
     return Goal(objective, learned_parameters(objective, encoder.dim))
 
