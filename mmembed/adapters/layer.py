@@ -78,7 +78,7 @@ class RoutedLinear(lora.Linear):
             variant = self.lora_variant[name]
             out = variant.forward(self, active_adapter=name, x=x, result=result)
         else:
-            out = torch.add(result, up(down(self.lora_dropout[name](x))), alpha=self.scaling[name])
+            out = result + up(down(self.lora_dropout[name](x))) * self.scaling[name]
         return out.to(result.dtype)
 
     def tensors(self, name: str) -> dict[str, nn.Parameter]:

@@ -121,6 +121,9 @@ def write_prepared(
     config.inference_mode = True
     kind = type(model)
     config.auto_mapping = {"base_model_class": kind.__name__, "parent_library": kind.__module__}
+    known_as = getattr(model, "name_or_path", "")
+    if known_as and not Path(known_as).exists():  # a folder of this machine means nothing elsewhere
+        config.base_model_name_or_path = known_as
     write_adapter(folder, config, tensors)
 
 
