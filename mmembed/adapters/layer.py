@@ -66,6 +66,8 @@ class RoutedLinear(lora.Linear):
             )
         axis, where = route.place(name, x, self.name)
         ours = self._adapted(name, x.index_select(axis, where), result.index_select(axis, where))
+        if torch.is_grad_enabled():  # autograd forbids changing what a custom function made
+            return result.index_copy(axis, where, ours)
         # The base layer has just made the result, and nobody else has seen it.
         return result.index_copy_(axis, where, ours)
 
