@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +12,15 @@ from PIL import Image
 
 from mmembed import Embedder
 from mmembed.backbones import load_backbone
+from mmembed.backbones.vlm.tiny import tiny_vlm
 from mmembed.embedder import EmbedderConfig, heads_for
 from mmembed.embeddings import Embeddings
 from mmembed.errors import ConfigError, ModelLoadError
 
 
-def tiny_vlm() -> Any:
-    file = Path(__file__).parent / "backbones" / "vlm" / "tiny_vlm.py"
-    spec = importlib.util.spec_from_file_location("tiny_vlm", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault("tiny_vlm", module)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder: Path = tiny_vlm().qwen2_vl(tmp_path_factory.mktemp("qwen2_vl"))
+    folder: Path = tiny_vlm("qwen2_vl", tmp_path_factory.mktemp("qwen2_vl"))
     return folder
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,20 +10,10 @@ import torch
 from PIL import Image
 
 from mmembed import Reranker
+from mmembed.backbones.vlm.tiny import tiny_vlm
 from mmembed.errors import InputError, ModelLoadError
 from mmembed.gpte.tiny import tiny_model
 from mmembed.rerankers.yes_no import YesNoReranker, YesNoSettings
-
-
-def tiny_vlm() -> Any:
-    file = Path(__file__).parent / "backbones" / "vlm" / "tiny_vlm.py"
-    spec = importlib.util.spec_from_file_location("tiny_vlm", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault("tiny_vlm", module)
-    spec.loader.exec_module(module)
-    return module
 
 
 def image(seed: int) -> Image.Image:
@@ -41,7 +28,7 @@ DOCUMENTS = ["a text", image(1), {"text": "words", "image": image(2)}, "another,
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder: Path = tiny_vlm().qwen3_vl(tmp_path_factory.mktemp("qwen3_vl"))
+    folder: Path = tiny_vlm("qwen3_vl", tmp_path_factory.mktemp("qwen3_vl"))
     return folder
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from mmembed.commands.output import EXIT_OK, Output
 from mmembed.gpte.recipe import load_recipe, to_yaml
 from mmembed.gpte.run import run_recipe
+from mmembed.multimodal.stage import MediaTrainStage
+from mmembed.multimodal.training import run_media_train
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,12 +26,17 @@ def train_recipe(
     path: Path, overrides: list[str], stop_after: int | None, show: bool, output: Output
 ) -> int:
     """Run a recipe, or print it with all defaults filled in."""
-    recipe = load_recipe(path, overrides)
+    recipe = load_recipe(path, overrides, [MediaTrainStage])
     if show:
         output.result({"recipe": to_yaml(recipe)}, to_yaml(recipe).rstrip())
         return EXIT_OK
     with _bars(output) as on_step:
-        outcomes = run_recipe(recipe, on_step=on_step, stop_after=stop_after)
+        outcomes = run_recipe(
+            recipe,
+            on_step=on_step,
+            stop_after=stop_after,
+            more={MediaTrainStage: run_media_train},
+        )
     for name, outcome in outcomes.items():
         made = outcome.model or outcome.rows
         metrics = {key: round(value, 4) for key, value in outcome.metrics.items()}

@@ -147,11 +147,18 @@ class Plan:
         random = self._random(epoch)
         config = self.config
         groups = self._drawn(epoch)
-        if config.order != "homogeneous":
+        if config.order == "interleaved":
+            # Blocks keep to one source, and so do the hard negatives among their rows.
+            blocks = [block for rows in groups for block in _blocks(rows, config.block, random)]
+            order = random.permutation(len(blocks))
+            groups = [np.concatenate([blocks[i] for i in order])]
+        elif config.order != "homogeneous":
             groups = [np.concatenate(groups)]
         batches: list[Rows] = []
         for rows in groups:
-            if config.order == "contextual":
+            if config.order == "interleaved":
+                batches += _even(rows, config.size, self.world)
+            elif config.order == "contextual":
                 batches += _even(self._by_cluster(rows, random), config.size, self.world)
             elif config.tokens is not None:
                 assert self.lengths is not None
@@ -207,6 +214,11 @@ class Plan:
 
     def _random(self, *key: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, *key])
+
+
+def _blocks(rows: Rows, size: int, random: np.random.Generator) -> list[Rows]:
+    """The rows in random order, in blocks of at most so many."""
+    return list(np.array_split(random.permutation(rows), math.ceil(len(rows) / size)))
 
 
 def _even(rows: Rows, size: int, world: int) -> list[Rows]:

@@ -188,8 +188,10 @@ class BatchConfig:
         size: rows of a batch over all processes.
         tokens: most tokens of a batch over all processes; batches then hold rows of like length,
             at most ``size`` of them.
-        order: rows of all sources mixed; one source a batch (homogeneous); or neighbours in the
-            guide's space together (contextual, CDE).
+        order: rows of all sources mixed; one source a batch (homogeneous); blocks of one source
+            each, several a batch (interleaved, VLM2Vec-V2); or neighbours in the guide's space
+            together (contextual, CDE).
+        block: rows of a block of interleaved batches.
         mixture: every row once an epoch (all), or draws in proportion to the sources' weights, or
             to their sizes to the power ``alpha``, as many a epoch as there are rows.
         cluster_rows: rows of a contextual cluster, filled up to whole batches; the size by default.
@@ -199,7 +201,8 @@ class BatchConfig:
 
     size: int = 32
     tokens: int | None = None
-    order: Literal["mixed", "homogeneous", "contextual"] = "mixed"
+    order: Literal["mixed", "homogeneous", "interleaved", "contextual"] = "mixed"
+    block: int = 64
     mixture: Literal["all", "weights", "sizes"] = "all"
     alpha: float = 0.5
     cluster_rows: int | None = None
@@ -208,15 +211,15 @@ class BatchConfig:
     accumulate: int = 1
 
     def __post_init__(self) -> None:
-        numbers = {"size": self.size, "accumulate": self.accumulate}
+        numbers = {"size": self.size, "accumulate": self.accumulate, "block": self.block}
         for name in ("tokens", "cluster_rows", "chunk_rows", "chunk_tokens"):
             if (value := getattr(self, name)) is not None:
                 numbers[name] = value
         for name, value in numbers.items():
             if value < 1:
                 raise ConfigError(f"batch: {name} is at least 1, not {value}")
-        if self.order == "contextual" and self.tokens is not None:
-            raise ConfigError("batch: contextual batches are counted in rows, not in tokens")
+        if self.order in ("contextual", "interleaved") and self.tokens is not None:
+            raise ConfigError(f"batch: {self.order} batches are counted in rows, not in tokens")
 
     @property
     def cached(self) -> bool:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mmembed.errors import ConfigError
 from mmembed.gpte.config import DataConfig, SourceConfig
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Context", "Outcome"]
 
+_Source = TypeVar("_Source", bound="SourceConfig | Any")
 _REFERENCE = re.compile(r"stage://([^@]+)(?:@(\d+|all))?")
 
 
@@ -99,8 +100,8 @@ class Context:
             guide = replace(guide, model=self.model(guide.model))
         return replace(config, sources=tuple(map(self.source, config.sources)), guide=guide)
 
-    def source(self, source: SourceConfig) -> SourceConfig:
-        """The source with the file that an earlier stage wrote."""
+    def source(self, source: _Source) -> _Source:
+        """The source, of this package's kind or another's, with the file that a stage wrote."""
         match = _REFERENCE.fullmatch(source.path)
         if match is None:
             return source

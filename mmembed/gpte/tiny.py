@@ -24,7 +24,7 @@ from mmembed.gpte.text_loading import quiet_transformers
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
-__all__ = ["WIDTH", "tiny_model", "tiny_recipe"]
+__all__ = ["WIDTH", "narrow", "tiny_model", "tiny_recipe"]
 
 WIDTH = 32
 _LAYERS = 2
@@ -185,7 +185,7 @@ def _train_stage(stage: TrainStage, data: DataConfig, folder: Path) -> TrainStag
         stage,
         data=data,
         encoder=_encoder(stage.encoder, folder),
-        objective=_narrow(stage.objective),
+        objective=narrow(stage.objective),
         tasks=tuple(_task(task, folder) for task in stage.tasks),
         batch=batch,
         schedule=replace(stage.schedule, steps=_STEPS),
@@ -231,7 +231,7 @@ def _data(data: DataConfig, folder: Path) -> DataConfig:
 
 def _few(source: SourceConfig) -> SourceConfig:
     limit = min(source.limit or _ROWS, _ROWS)
-    return replace(source, limit=limit, objective=_narrow(source.objective))
+    return replace(source, limit=limit, objective=narrow(source.objective))
 
 
 def _evaluation(config: EvaluationConfig | None) -> EvaluationConfig | None:
@@ -258,23 +258,23 @@ def _named(reference: str, family: str, folder: Path) -> str:
     return str(tiny_model(family, folder / family))
 
 
-def _narrow(config: Any) -> Any:
+def narrow(config: Any) -> Any:
     """An objective's plain values, with widths that fit a tiny model."""
     if isinstance(config, Mapping):
-        found = {key: _narrow(value) for key, value in config.items()}
+        found = {key: narrow(value) for key, value in config.items()}
         if found.get("teacher_width"):
             found["teacher_width"] = WIDTH
         if found.get("name") == "scd":
             found["projector"] = min(found.get("projector", _PROJECTOR), _PROJECTOR)
         if "dims" in found:
             widest = max(found["dims"])
-            narrow = (max(1, d * WIDTH // widest) for d in found["dims"])
-            found["dims"] = list(dict.fromkeys(narrow))
+            narrower = (max(1, d * WIDTH // widest) for d in found["dims"])
+            found["dims"] = list(dict.fromkeys(narrower))
             if "weights" in found:
                 found["weights"] = found["weights"][: len(found["dims"])]
         return found
     if isinstance(config, (list, tuple)):
-        return [_narrow(value) for value in config]
+        return [narrow(value) for value in config]
     return config
 
 

@@ -28,7 +28,7 @@ from mmembed.gpte.trainer import Trainer
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["run_train"]
+__all__ = ["finished_model", "run_train", "stage_accelerator"]
 
 
 def run_train(stage: TrainStage, context: Context) -> Outcome | None:
@@ -41,7 +41,7 @@ def run_train(stage: TrainStage, context: Context) -> Outcome | None:
     from accelerate.utils import set_seed
 
     folder, seed = context.folder, context.recipe.seed
-    with _accelerator(stage, folder) as accelerator:
+    with stage_accelerator(stage, folder) as accelerator:
         set_seed(seed)  # of new heads, the same on every process
         weights = None if stage.start == "base" else context.model(stage.start)
         encoder = start_encoder(stage.encoder, weights)
@@ -73,7 +73,7 @@ def run_train(stage: TrainStage, context: Context) -> Outcome | None:
             tracker.finish()
         if not finished:
             return None
-        model, metrics = _finish(trainer, stage, accelerator)
+        model, metrics = finished_model(trainer, stage, accelerator)
         if accelerator.is_main_process:
             write_card(model, context.recipe, stage, weights, sizes, start, metrics)
         accelerator.wait_for_everyone()
@@ -81,7 +81,7 @@ def run_train(stage: TrainStage, context: Context) -> Outcome | None:
 
 
 @contextlib.contextmanager
-def _accelerator(stage: TrainStage, folder: Path) -> Iterator[Accelerator]:
+def stage_accelerator(stage: TrainStage, folder: Path) -> Iterator[Accelerator]:
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
@@ -155,7 +155,7 @@ def _evaluator(config: EvaluationConfig | None, context: Context) -> Evaluator |
     return Evaluator(config, context.source)
 
 
-def _finish(
+def finished_model(
     trainer: Trainer, stage: TrainStage, accelerator: Accelerator
 ) -> tuple[Path, dict[str, float]]:
     """The stage's model: the best if one was asked for, else the last; and its metrics."""

@@ -20,10 +20,12 @@ from mmembed.backbones.vlm.layout import PromptLayout
 from mmembed.backbones.vlm.visual import Visual
 from mmembed.backbones.vlm.wording import Segment, Wording
 from mmembed.errors import InputError
+from mmembed.gpte.lora import merged_state_dict
 from mmembed.gpte.onednn import use_onednn
 from mmembed.gpte.packed import Layout, use_packed_attention
 from mmembed.gpte.rows import Row
 from mmembed.gpte.states import TokenStates, offsets_of
+from mmembed.gpte.text_loading import quiet_transformers
 from mmembed.inputs.decoded import DecodedItem, Frames, Page
 from mmembed.inputs.items import Modality
 
@@ -314,7 +316,8 @@ class VisionLanguage(nn.Module):
     def save_pretrained(self, folder: str) -> None:
         """Write weights, tokenizer, image processor and settings: the folder stands alone."""
         target = Path(folder)
-        self.model.save_pretrained(target)
+        with quiet_transformers():
+            self.model.save_pretrained(target, state_dict=merged_state_dict(self.model))
         self.tokenizer.save_pretrained(target)
         if self.processor is not None:
             self.processor.save_pretrained(target)

@@ -147,7 +147,10 @@ def _parquet(file: Path) -> Iterator[RawRow]:
 
 
 def _webdataset(file: Path) -> Iterator[RawRow]:
-    """Samples of a WebDataset tar: neighbours of one stem, ``KEY.json`` and ``KEY.FIELD.txt``."""
+    """Samples of a WebDataset tar: neighbours of one stem, ``KEY.json`` and ``KEY.FIELD.txt``.
+
+    Any other member is a field of bytes under its extension: ``KEY.jpg`` is the field ``jpg``.
+    """
     key, fields, number, broken = "", dict[str, Any](), 0, ""
     with tarfile.open(file, "r|*") as archive:
         for member in archive:
@@ -169,6 +172,8 @@ def _webdataset(file: Path) -> Iterator[RawRow]:
                     fields.update(found if isinstance(found, dict) else {extension: found})
                 elif kind in ("txt", "text", "cls"):
                     fields[extension.rpartition(".")[0] or extension] = stream.read().decode()
+                else:
+                    fields[extension] = stream.read()  # a medium, for whoever reads those
             except ValueError as error:
                 broken = f"{member.name}: {error}"
     if number:

@@ -1,0 +1,157 @@
+"""What a stage of multimodal training may say, part by part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from mmembed.errors import ConfigError
+from mmembed.gpte.config import LoraSettings
+
+__all__ = [
+    "ItemColumns",
+    "MediaDataConfig",
+    "MediaEncoderConfig",
+    "MediaEvaluationConfig",
+    "MediaEvaluationSet",
+    "MediaSourceConfig",
+]
+
+ItemColumns = str | Mapping[str, str]
+"""Where an item stands in a row: one column that holds an input (a text, or an object with any of
+``text``, ``image``, ``video``, ``document``), or a column for each of these keys."""
+
+
+@dataclass(frozen=True)
+class MediaEncoderConfig:
+    """The model of a multimodal stage.
+
+    Attributes:
+        backbone: ``"mini"``, a folder or a hub name, where the stage starts from the base.
+        family: its architecture (``model_type``); what a tiny random stand-in is built of.
+        preset: the published conventions that the model is read by; found by its name by default.
+        settings: fields of :class:`mmembed.embedder_config.EmbedderConfig` that differ.
+        lora: adapters over a frozen language model, merged in whatever is saved.
+        train: which of the model's own parameters learn: everything, all but the vision tower
+            (``language``), or none, which leaves heads and adapters.
+        gradient_checkpointing: recompute activations in the backward pass.
+    """
+
+    backbone: str
+    family: str = "qwen2_vl"
+    preset: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    lora: LoraSettings | None = None
+    train: Literal["all", "language", "none"] = "language"
+    gradient_checkpointing: bool = False
+
+
+@dataclass(frozen=True)
+class MediaSourceConfig:
+    """One file or data set of rows whose items are of any modality.
+
+    Attributes:
+        path: JSONL, Parquet or WebDataset files, a folder or a glob of them, or ``hf://NAME``;
+            ``stage://NAME`` for what an earlier stage wrote.
+        root: folder that media paths are relative to; the file's own by default.
+        name: for logs; the path's stem by default.
+        task: what kind of task it is, for logs and cards, e.g. ``"T->I"``.
+        weight: its share of the draws where the mixture is weighted.
+        query, positive: columns of the items.
+        negatives: columns of hard negatives, each an item or a list of items.
+        label: column of a similarity, a number.
+        teacher: column of a teacher's scores: a list, of the positive and then the negatives.
+        instruction: precedes every query.
+        instruction_column: a column that holds it instead, row by row.
+        target_instruction: precedes every target.
+        objective: an objective for this source alone; batches must then be homogeneous.
+        where: keep rows whose columns have these values.
+        limit: read no more rows.
+        licence: for the model card.
+    """
+
+    path: str
+    root: str = ""
+    name: str = ""
+    task: str = ""
+    weight: float = 1.0
+    query: ItemColumns = "query"
+    positive: ItemColumns = "positive"
+    negatives: tuple[str, ...] = ()
+    label: str = ""
+    teacher: str = ""
+    instruction: str = ""
+    instruction_column: str = ""
+    target_instruction: str = ""
+    objective: Mapping[str, Any] | None = None
+    where: Mapping[str, Any] = field(default_factory=dict)
+    limit: int | None = None
+    licence: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.weight > 0:
+            raise ConfigError(f"weight of {self.path}: give a positive number, not {self.weight}")
+        keys = ("text", "image", "video", "document")
+        for columns in (self.query, self.positive):
+            for key in columns if isinstance(columns, Mapping) else ():
+                if key not in keys:
+                    raise ConfigError(
+                        f"source {self.path}: an item has {', '.join(keys)}, and no {key!r}"
+                    )
+
+
+@dataclass(frozen=True)
+class MediaDataConfig:
+    """What a multimodal stage learns from.
+
+    Attributes:
+        negatives: hard negatives per query in a batch, drawn from those that a row has.
+        bad_rows: what a row does that is broken, or whose media cannot be read, at the start or in
+            the middle of training: stop the run, or be counted and left out.
+        check_media: open every medium before training, and report what cannot be read.
+        held_out: sources whose queries and positives must not be trained on; a row that holds one
+            of them counts as leaked, and is left out or stops the run as ``bad_rows`` says.
+        ahead: batches that are decoded while another one is trained on.
+    """
+
+    sources: tuple[MediaSourceConfig, ...]
+    negatives: int = 0
+    bad_rows: Literal["raise", "skip"] = "raise"
+    check_media: bool = False
+    held_out: tuple[MediaSourceConfig, ...] = ()
+    ahead: int = 2
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise ConfigError("data: name at least one source")
+        if self.negatives < 0 or self.ahead < 0:
+            raise ConfigError("data: negatives and ahead are 0 or more")
+
+
+@dataclass(frozen=True)
+class MediaEvaluationSet:
+    """Held-out retrieval: every different query among all different positives of the source.
+
+    Attributes:
+        reverse: ask with the positives for the queries.
+        score: of dense vectors, or of token vectors.
+    """
+
+    source: MediaSourceConfig
+    reverse: bool = False
+    score: Literal["cosine", "maxsim"] = "cosine"
+
+
+@dataclass(frozen=True)
+class MediaEvaluationConfig:
+    """Evaluation during training.
+
+    Attributes:
+        every: optimiser steps between evaluations; 0 evaluates at the end only.
+        best: a metric, such as ``figures/ndcg@10``, whose best model is the stage's result.
+    """
+
+    sets: tuple[MediaEvaluationSet, ...]
+    every: int = 0
+    best: str = ""

@@ -1,0 +1,138 @@
+"""An embedder as the trainer sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mmembed.backbones.base import module_of
+from mmembed.embedder import Embedder, OwnHeads
+from mmembed.errors import ConfigError
+from mmembed.gpte.folders import whole_folder
+from mmembed.gpte.lora import add_lora
+from mmembed.gpte.onednn import use_onednn
+from mmembed.gpte.protocols import Outputs, TrainableEncoder
+from mmembed.gpte.rows import Row
+from mmembed.multimodal.config import MediaEncoderConfig
+
+__all__ = ["MediaEncoder", "start_media_encoder"]
+
+
+class MediaEncoder(TrainableEncoder):
+    """The backbone and the heads of an :class:`mmembed.embedder.Embedder`, trainable.
+
+    Args:
+        embedder: trained in place.
+    """
+
+    def __init__(self, embedder: Embedder) -> None:
+        super().__init__()
+        self.full = module_of(embedder.backbone)
+        self.heads = embedder.heads
+        self.dim = embedder.dim
+        self._embedder = [embedder]  # a list, so that its modules are registered once
+
+    @property
+    def embedder(self) -> Embedder:
+        return self._embedder[0]
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.full.parameters()).device
+
+    def collate(self, rows: Sequence[Row]) -> Any:
+        """One batch of these rows on the model's device."""
+        return self.embedder.backbone.collate(rows)
+
+    def forward(self, batch: Any) -> Outputs:
+        """Everything that the model gives, dense vectors not normalised."""
+        backbone = self.embedder.backbone
+        if isinstance(backbone, OwnHeads):
+            return backbone.embed(batch)
+        return self.heads(self.full(batch), self.embedder.outputs)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a folder that :meth:`Embedder.from_pretrained` reads, adapters merged.
+
+        Raises:
+            OSError: the disk is full or not writable; an earlier folder stays as it was.
+        """
+        with whole_folder(Path(folder)) as partial:
+            self.embedder.save_pretrained(partial)
+
+
+def start_media_encoder(config: MediaEncoderConfig, weights: str | None = None) -> MediaEncoder:
+    """The encoder of a stage, in training mode, with adapters and what shall stay frozen.
+
+    Args:
+        weights: a folder or hub name in place of the config's backbone.
+
+    Raises:
+        ConfigError: nothing of it learns, or a setting is unknown.
+        ModelLoadError: it cannot be loaded.
+    """
+    from dataclasses import fields, replace
+
+    from mmembed.embedder_config import EmbedderConfig
+
+    loaded = Embedder.from_pretrained(weights or config.backbone, device="cpu")
+    known = {one.name for one in fields(EmbedderConfig)}
+    if wrong := sorted(set(config.settings) - known):
+        raise ConfigError(f"encoder.settings: unknown key {wrong[0]!r} (known: {sorted(known)})")
+    embedder = loaded
+    changed = replace(loaded.config, **dict(config.settings))
+    if changed != loaded.config:
+        keeps = (changed.multi_dim, changed.multi_bias, changed.lexical) == (
+            loaded.config.multi_dim,
+            loaded.config.multi_bias,
+            loaded.config.lexical,
+        )
+        embedder = Embedder(loaded.backbone, changed, name=loaded.name)
+        if keeps:
+            embedder.heads.load_state_dict(loaded.heads.state_dict())
+    encoder = MediaEncoder(embedder)
+    _freeze(encoder.full, config)
+    if config.lora is not None:
+        _adapt(embedder, config)
+    if config.gradient_checkpointing:
+        model: Any = getattr(encoder.full, "model", encoder.full)
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if not any(parameter.requires_grad for parameter in encoder.parameters()):
+        raise ConfigError(
+            f"{config.backbone}: nothing learns: no head or adapter besides train none"
+        )
+    use_onednn(encoder)
+    return encoder.train()
+
+
+def _freeze(model: nn.Module, config: MediaEncoderConfig) -> None:
+    if config.train == "all":
+        return
+    model.requires_grad_(False)
+    if config.train == "language":
+        part: Any = getattr(model, "language_model", None) or getattr(model, "text", None) or model
+        part.requires_grad_(True)
+        connector = getattr(model, "connector", None)
+        if connector is not None:
+            connector.requires_grad_(True)
+
+
+def _adapt(embedder: Embedder, config: MediaEncoderConfig) -> None:
+    lora = config.lora
+    assert lora is not None
+    module = module_of(embedder.backbone)
+    targets: Any = lora.targets
+    if targets == "all-linear":
+        targets = embedder.backbone.lora_targets
+    add_lora(
+        module,
+        lora.rank,
+        lora.alpha,
+        dropout=lora.dropout,
+        targets=targets if isinstance(targets, str) else list(targets),
+        dora=lora.dora,
+    )
