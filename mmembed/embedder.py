@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
+import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,9 +23,14 @@ from mmembed.embeddings import Embeddings, Vectors, truncate
 from mmembed.encoded import Encoded
 from mmembed.encoding import encode_stream
 from mmembed.errors import ConfigError
+from mmembed.fingerprint import digest_of
 from mmembed.gpte.protocols import Outputs
+from mmembed.gpte.rows import Row
 from mmembed.heads import EmbeddingHeads, check_outputs
 from mmembed.inputs.items import Item, ItemLike, Modality
+
+if TYPE_CHECKING:
+    from mmembed.adapters import TaskAdapters
 
 __all__ = ["Embedder", "EmbedderConfig", "OnError", "Output", "Role", "truncate"]
 
@@ -35,6 +41,7 @@ Output: TypeAlias = Literal["dense", "multi", "sparse"]
 OnError: TypeAlias = Literal["raise", "skip", "none"]
 
 _HEADS_NAME = "heads.safetensors"
+_ADAPTERS_NAME = "adapters"
 
 
 @runtime_checkable
@@ -73,6 +80,9 @@ class Embedder:
         self.config = config or EmbedderConfig()
         self.name = name
         self.heads = heads or heads_for(backbone, self.config)
+        self._adapters: TaskAdapters | None = None
+        self._making = threading.Lock()
+        self._fingerprint: tuple[int, str] | None = None
         module_of(backbone).eval()
         self.heads.eval()
 
@@ -109,15 +119,27 @@ class Embedder:
         # A packaged name keeps its meaning wherever an index that was made with it is opened.
         local = folder is not None and folder == Path(name).expanduser()
         shown = str(folder.resolve()) if local and folder else str(name)
-        return cls(backbone, config, heads=heads.to(target), name=shown)
+        model = cls(backbone, config, heads=heads.to(target), name=shown)
+        if folder is not None and (folder / _ADAPTERS_NAME).is_dir():
+            model.adapters.load_all(folder / _ADAPTERS_NAME)
+        return model
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write weights (safetensors) and configuration (json) so that the folder stands alone."""
+        """Write weights (safetensors) and configuration (json) so that the folder stands alone.
+
+        Task adapters go to a folder each, in peft's format, and batches wait while weights are
+        written.
+        """
         from safetensors.torch import save_file
 
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
-        self.backbone.save_pretrained(str(target))
+        with self._base_alone():
+            self.backbone.save_pretrained(str(target))
+        if self._adapters is not None and self._adapters.names:
+            self._adapters.save_all(target / _ADAPTERS_NAME)
+        else:  # what an earlier save left there is no part of this model
+            shutil.rmtree(target / _ADAPTERS_NAME, ignore_errors=True)
         if tensors := self.heads.state_dict():
             save_file({key: t.contiguous() for key, t in tensors.items()}, target / _HEADS_NAME)
         text = json.dumps(asdict(self.config), indent=2) + "\n"
@@ -148,24 +170,31 @@ class Embedder:
         """Tokens of each text, the special ones included, before any cut."""
         return self.backbone.count_tokens(texts)
 
-    @cached_property
+    @property
+    def adapters(self) -> TaskAdapters:
+        """The task adapters, which :meth:`encode` takes by ``task``: add, load, train, merge."""
+        from mmembed.adapters import TaskAdapters  # with peft, which most models do without
+
+        with self._making:
+            if self._adapters is None:
+                self._adapters = TaskAdapters(self.backbone)
+            return self._adapters
+
+    def _base_alone(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._adapters is None else self._adapters.detached()
+
+    @property
     def fingerprint(self) -> str:
-        """Changes when the vectors would: weights, pooling, prompts or preprocessing.
+        """Changes when the vectors without a task would: weights, pooling, prompts, preprocessing.
 
         Large tensors are sampled, at 4,096 evenly spaced elements each.
         """
-        digest = hashlib.blake2b(digest_size=16)
-        settings = {**asdict(self.config), "batch_tokens": 0}
-        digest.update(json.dumps(settings, sort_keys=True).encode())
-        digest.update(repr(self.backbone.media_budget).encode())
-        tensors = {**module_of(self.backbone).state_dict(), **self.heads.state_dict()}
-        for key, tensor in sorted(tensors.items()):
-            flat = tensor.detach().reshape(-1)
-            sample = flat[:: max(1, flat.numel() // 4096)].to("cpu", torch.float32)
-            digest.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            digest.update(sample.numpy().tobytes())
+        merges = 0 if self._adapters is None else self._adapters.merges
+        if self._fingerprint is None or self._fingerprint[0] != merges:
+            with self._base_alone():
+                self._fingerprint = (merges, digest_of(self.backbone, self.heads, self.config))
         # A folder that was moved holds the same model.
-        return f"{Path(self.name).name}-{digest.hexdigest()}"
+        return f"{Path(self.name).name}-{self._fingerprint[1]}"
 
     def encode(
         self,
@@ -265,13 +294,31 @@ class Embedder:
             instruction=prompt,
             role=role or "",
             tasks=self._tasks(task),
+            routing=self._routing,
             batch_tokens=self.config.batch_tokens,
         )
 
     def _tasks(self, task: str | Sequence[str] | None) -> Callable[[int], str] | None:
         if task is None:
             return None
-        raise ConfigError(f"unknown task {task!r}: this model has no task adapters")
+        named = [task] if isinstance(task, str) else list(task)
+        for name in dict.fromkeys(named):
+            self.adapters.check(name)
+        if isinstance(task, str):
+            return lambda position: task
+
+        def task_of(position: int) -> str:
+            if position >= len(named):
+                raise ConfigError(f"{len(named)} tasks, and more inputs: give one task an input")
+            return named[position]
+
+        return task_of
+
+    def _routing(self, rows: Sequence[Row]) -> AbstractContextManager[None]:
+        """Asked batch by batch, because adapters may come while a stream is running."""
+        if self._adapters is None:
+            return nullcontext()
+        return self._adapters.routed([row.task for row in rows], [row.tokens for row in rows])
 
     def _reader(self, wanted: tuple[Output, ...]) -> Callable[[Any], Outputs]:
         own = self.backbone if isinstance(self.backbone, OwnHeads) else None

@@ -102,6 +102,19 @@ class InstalledAdapters:
         with self.gate.alone():
             yield
 
+    @contextmanager
+    def detached(self) -> Iterator[None]:
+        """Between two batches, with every layer plain, as if there were no adapters."""
+        with self.alone():
+            layers = {one: self.layer(one) for key in self.names for one in self[key].layers}
+            try:
+                for one, layer in layers.items():
+                    self._replace(one, layer.base_layer)
+                yield
+            finally:
+                for one, layer in layers.items():
+                    self._replace(one, layer)
+
     def insert(self, new: Mapping[str, Prepared]) -> None:
         """Put prepared layers into the model, all of them between the same two batches."""
         with self.alone():

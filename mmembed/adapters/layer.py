@@ -62,7 +62,7 @@ class RoutedLinear(lora.Linear):
         if not self.by_rows:
             raise ConfigError(
                 f"adapter {name!r} changes {self.name}, which is none of the backbone's LoRA "
-                "targets: encode rows of different tasks in different batches"
+                "targets: encode inputs of this task in a call of their own"
             )
         axis, where = route.place(name, x, self.name)
         ours = self._adapted(name, x.index_select(axis, where), result.index_select(axis, where))

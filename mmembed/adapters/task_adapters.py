@@ -36,6 +36,9 @@ class TaskAdapters:
     Args:
         backbone: the model. Its ``lora_targets`` are the layers that new adapters change.
 
+    Attributes:
+        merges: how often :meth:`merge` has changed the base weights.
+
     Example:
         >>> adapters = TaskAdapters(backbone)
         >>> adapters.load("my-adapters/code", name="code")
@@ -48,6 +51,7 @@ class TaskAdapters:
         self._targets = backbone.lora_targets
         self._adapters = InstalledAdapters(self._module)
         self._changing = threading.RLock()
+        self.merges = 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -245,6 +249,7 @@ class TaskAdapters:
             with self._adapters.alone():
                 for one in sorted({one for name in weights for one in self.modules(name)}):
                     merge_into_base(self._adapters.layer(one), weights)
+                self.merges += 1
                 for name in weights:
                     self._adapters.drop(name)
 
@@ -278,6 +283,15 @@ class TaskAdapters:
                 parameter.requires_grad_(wanted)
 
     # --- files ------------------------------------------------------------------------------
+
+    @contextmanager
+    def detached(self) -> Iterator[None]:
+        """Run the block with the base model alone, under its own parameter names, to save it.
+
+        Batches wait so long; the block must not run any.
+        """
+        with self._changing, self._adapters.detached():
+            yield
 
     def save(self, name: str, folder: str | Path) -> None:
         """Write an adapter as peft does; the folder appears only when it is complete.

@@ -144,7 +144,7 @@ def test_patches_are_not_taken_for_rows(made: Callable[[str], Any]) -> None:
     rows = rows_of(backbone)
     alone = [encode(backbone, adapters, [row], ["all"])[0] for row in rows]
     close(encode(backbone, adapters, rows, ["all"] * 6), alone)
-    with pytest.raises(ConfigError, match=r"visual.*different batches"):
+    with pytest.raises(ConfigError, match=r"visual.*in a call of their own"):
         encode(backbone, adapters, rows, ["all", *[""] * 5])
 
 
