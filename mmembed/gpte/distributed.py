@@ -233,15 +233,16 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
     """Average the gradients of parameters that no data-parallel wrapper owns; a collective call.
 
     Once per optimiser step, in buckets. A parameter without a gradient counts as zero, so that
-    every process joins in.
+    every process joins in; in one process too, whose optimiser would otherwise pass over what a
+    batch happens not to touch, and two processes would not.
     """
     world = world_size()
-    if world == 1:
-        return
     buckets: dict[torch.dtype, list[Tensor]] = {}
     for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
+        if world == 1:
+            continue
         bucket = buckets.setdefault(parameter.grad.dtype, [])
         bucket.append(parameter.grad)
         if sum(grad.numel() for grad in bucket) >= _BUCKET:

@@ -216,7 +216,8 @@ class Trainer:
             places += batch.places
         own = [p for module in self.learned.values() for p in module.parameters()]
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        average_gradients(parameters if self._replicated else own)
+        whole = self._replicated or self.accelerator.num_processes == 1
+        average_gradients(parameters if whole else own)
         names = sorted(parts)
         device = self.accelerator.device
         counts = torch.tensor([rows, tokens], dtype=torch.float32, device=device)
