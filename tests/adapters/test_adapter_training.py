@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -180,3 +180,54 @@ def test_checkpointed_layers_find_their_route_again(
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, msg=name)
+
+
+def test_kept_lengths_follow_every_change(made: Callable[[str], Any]) -> None:
+    backbone = made("bert")
+    adapters = TaskAdapters(backbone)
+    adapters.add("dora", rank=4, dora=True)
+    adapters.add("other", rank=4)
+    shake(adapters, "other", 7)
+    rows = rows_of(backbone)
+
+    def forgetting() -> list[Tensor]:
+        for layer in adapters.modules("dora"):
+            backbone.get_submodule(layer)._shares.clear()
+        return encode(backbone, adapters, rows, ["dora"] * 6)
+
+    def changes() -> Iterator[None]:
+        yield
+        shake(adapters, "dora", 1)
+        yield
+        with adapters.trainable("dora") as parameters:
+            optimizer = torch.optim.SGD(parameters, lr=0.1)
+            loss_of(encode(backbone, adapters, rows, ["dora"] * 6, grad=True)).backward()
+            optimizer.step()
+        yield
+        adapters.merge("other")
+        yield
+        adapters.remove("dora")
+        adapters.add("dora", rank=4, dora=True)
+        shake(adapters, "dora", 2)
+        yield
+
+    earlier = None
+    for _ in changes():
+        found = encode(backbone, adapters, rows, ["dora"] * 6)
+        assert all(torch.equal(a, b) for a, b in zip(found, forgetting(), strict=True))
+        assert earlier is None or not torch.allclose(found[0], earlier)
+        earlier = found[0]
+
+
+def test_adapters_made_in_inference_mode_can_learn(made: Callable[[str], Any]) -> None:
+    backbone = made("bert")
+    adapters = TaskAdapters(backbone)
+    with torch.inference_mode():
+        adapters.add("code", dora=True)
+        adapters.clone("code", "copy")
+    rows = rows_of(backbone)
+    for name in adapters.names:
+        encode(backbone, adapters, rows, [name] * 6)
+        with adapters.trainable(name) as parameters:
+            loss_of(encode(backbone, adapters, rows, [name] * 6, grad=True)).backward()
+            assert any(bool(p.grad.any()) for p in parameters if p.grad is not None)

@@ -14,6 +14,7 @@ from adapter_cases import shake
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn import functional as F
 
 from mmembed.adapters import TaskAdapters
 
@@ -47,8 +48,8 @@ def model_of(backbone: Any) -> Any:
 
 @torch.no_grad()
 def states(model: Any) -> Tensor:
-    hidden: Tensor = model(input_ids=IDS).last_hidden_state
-    return hidden
+    """Vectors of unit length, one a token."""
+    return F.normalize(model(input_ids=IDS).last_hidden_state, dim=-1)
 
 
 def routed(backbone: Any, adapters: TaskAdapters, name: str) -> Tensor:
@@ -82,7 +83,7 @@ def test_what_peft_trained_gives_its_states_here(
     assert adapters.load(tmp_path / "code") == "code"
     torch.testing.assert_close(routed(backbone, adapters, "code"), expected, rtol=0, atol=1e-6)
     assert torch.equal(states(model_of(backbone)), base)
-    assert not torch.allclose(expected, base, atol=1e-3)
+    assert not torch.allclose(expected, base, atol=1e-2)
 
 
 @pytest.mark.parametrize(("family", "kind"), CASES)
