@@ -39,6 +39,16 @@ class _Share:
         return same and self.versions == versions and self.share.device == sources[0].device
 
 
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """``share * result + narrow @ up.T + offset``; no share is 1, no offset is 0."""
+
+    share: Tensor | None
+    narrow: Tensor
+    up: Tensor
+    offset: Tensor | None
+
+
 class RoutedLinear(lora.Linear):
     """peft's adapted linear layer (LoRA, Hu et al. 2021; DoRA, Liu et al. 2024), routed by row.
 
@@ -82,39 +92,55 @@ class RoutedLinear(lora.Linear):
                 "targets: encode inputs of this task in a call of their own"
             )
         axis, where = route.place(name, x, self.name)
-        ours = self._adapted(name, x.index_select(axis, where), result.index_select(axis, where))
-        if torch.is_grad_enabled():  # autograd forbids changing what a custom function made
-            return result.index_copy(axis, where, ours)
-        # The base layer has just made the result, and nobody else has seen it.
-        return result.index_copy_(axis, where, ours)
+        x = x.index_select(axis, where)
+        fresh = not torch.is_grad_enabled()  # autograd forbids changing what a custom function made
+        if (
+            name not in self.lora_magnitude_vector
+            and result.dtype == self.lora_B[name].weight.dtype
+        ):
+            # LoRA only adds, so the rows need not be taken out and put back.
+            added = self._product(self._terms(name, x))
+            add = result.index_add_ if fresh else result.index_add
+            return add(axis, where, added)
+        ours = self._adapted(name, x, result.index_select(axis, where))
+        put = result.index_copy_ if fresh else result.index_copy
+        return put(axis, where, ours)
 
     def _adapted(self, name: str, x: Tensor, result: Tensor) -> Tensor:
-        """The base layer's result, changed by an adapter; the result itself may be overwritten."""
+        """The base layer's result, changed by an adapter; without gradients it is overwritten."""
+        terms = self._terms(name, x)
+        share, up = terms.share, terms.up
+        if torch.is_grad_enabled() or not result.dtype == terms.narrow.dtype == up.dtype:
+            kept = result if share is None else share * result
+            return (kept + self._product(terms)).to(result.dtype)
+        # In place: getting fresh memory for every sum takes longer than the sums.
+        flat = result.view(-1, result.shape[-1])
+        if share is not None:
+            flat.mul_(share)
+        flat.addmm_(terms.narrow.view(-1, terms.narrow.shape[-1]), up.T)
+        if terms.offset is not None:
+            flat.add_(terms.offset)
+        return result
+
+    def _terms(self, name: str, x: Tensor) -> _Terms:
         up, bias = self.lora_B[name].weight, self.lora_B[name].bias
         # Adapters are float32 over a bfloat16 base, whose eight bits of mantissa would swallow
         # their updates: compute in theirs, return in the base's.
         x = self.lora_dropout[name](x.to(up.dtype))
         narrow = linear(x, self.lora_A[name].weight) * self.scaling[name]
         offset = None if bias is None else self.scaling[name] * bias
-        share = None
-        if name in self.lora_magnitude_vector:
-            share = self._share(name)
-            up = share.unsqueeze(1) * up
-            offset = None if offset is None else share * offset
-            if (own := self.base_layer.bias) is not None:  # DoRA rescales the weights alone
-                offset = (1.0 - share) * own + (0.0 if offset is None else offset)
-        if torch.is_grad_enabled() or not result.dtype == narrow.dtype == up.dtype:
-            wide = (result if share is None else share * result) + linear(narrow, up)
-            return (wide if offset is None else wide + offset).to(result.dtype)
-        # In place: fresh memory for every sum takes longer than the sums (``benchmarks``: 1.4 times
-        # the base model's forward, against 1.1).
-        flat = result.view(-1, result.shape[-1])
-        if share is not None:
-            flat.mul_(share)
-        flat.addmm_(narrow.view(-1, narrow.shape[-1]), up.T)
-        if offset is not None:
-            flat.add_(offset)
-        return result
+        if name not in self.lora_magnitude_vector:
+            return _Terms(None, narrow, up, offset)
+        share = self._share(name)
+        offset = None if offset is None else share * offset
+        if (own := self.base_layer.bias) is not None:  # DoRA rescales the weights alone
+            offset = (1.0 - share) * own + (0.0 if offset is None else offset)
+        return _Terms(share, narrow, share.unsqueeze(1) * up, offset)
+
+    @staticmethod
+    def _product(terms: _Terms) -> Tensor:
+        product = linear(terms.narrow, terms.up)
+        return product if terms.offset is None else product + terms.offset
 
     def _share(self, name: str) -> Tensor:
         """``(out,)``: DoRA's learned lengths by the lengths that the changed weights have.

@@ -255,6 +255,16 @@ class TaskAdapters:
 
     # --- training ---------------------------------------------------------------------------
 
+    def parameters(self, name: str) -> list[nn.Parameter]:
+        """The adapter's own parameters.
+
+        Raises:
+            ConfigError: there is no such adapter.
+        """
+        self.check(name)
+        layers = self._adapters.layers(name).values()
+        return [parameter for layer in layers for parameter in layer.tensors(name).values()]
+
     @contextmanager
     def trainable(self, *names: str) -> Iterator[list[nn.Parameter]]:
         """Freeze everything but these adapters, and yield their parameters for the optimizer.
@@ -265,12 +275,7 @@ class TaskAdapters:
         Raises:
             ConfigError: there is no such adapter.
         """
-        chosen = [
-            parameter
-            for name in names
-            for layer in self._adapters.layers(name).values()
-            for parameter in layer.tensors(name).values()
-        ]
+        chosen = [parameter for name in names for parameter in self.parameters(name)]
         before = [(parameter, parameter.requires_grad) for parameter in self._module.parameters()]
         try:
             for parameter, _ in before:
