@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,7 +90,9 @@ def _injected(
 ) -> Layers:
     skeleton = _skeleton(backbone, names)
     try:
-        inject_adapter_in_model(config, skeleton, adapter, low_cpu_mem_usage=meta)
+        # Not peft's low_cpu_mem_usage, which patches torch.nn.Module for all threads meanwhile.
+        with torch.device("meta") if meta else nullcontext():
+            inject_adapter_in_model(config, skeleton, adapter)
     except ValueError as error:
         raise ConfigError(f"adapter {adapter!r}: {error}") from error
     layers: Layers = {}

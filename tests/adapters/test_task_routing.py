@@ -6,6 +6,7 @@ import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -297,3 +298,42 @@ def test_changes_inside_a_batch_are_refused_instead_of_waiting_forever(
             pass
     adapters.add("new")
     assert adapters.names == ("code", "new")
+
+
+def test_loading_leaves_other_threads_and_the_random_state_alone(
+    made: Callable[[str], Any], tmp_path: Path
+) -> None:
+    backbones = [made("bert") for _ in range(4)]
+    for i, backbone in enumerate(backbones):
+        adapters = TaskAdapters(backbone)
+        adapters.add("code", rank=2, dora=True)
+        shake(adapters, "code", i)
+        adapters.save("code", tmp_path / str(i))
+        adapters.remove("code")
+    stop = threading.Event()
+
+    def load(i: int) -> list[torch.Tensor]:
+        adapters = TaskAdapters(backbones[i])
+        for _ in range(5):
+            adapters.load(tmp_path / str(i), "code")
+            state = adapters._adapters.layers("code")
+            found = [p for layer in state.values() for p in layer.tensors("code").values()]
+            adapters.remove("code")
+        return found
+
+    def make() -> set[str]:
+        devices = set()
+        while not stop.is_set():
+            devices.add(torch.nn.Linear(2, 2).weight.device.type)
+        return devices
+
+    state = torch.get_rng_state()
+    alone = [load(i) for i in range(4)]
+    assert torch.equal(torch.get_rng_state(), state)
+    with ThreadPoolExecutor(5) as pool:
+        making = pool.submit(make)
+        together = list(pool.map(load, range(4)))
+        stop.set()
+        assert making.result(timeout=60) == {"cpu"}
+    for one, other in zip(alone, together, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
