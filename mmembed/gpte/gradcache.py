@@ -139,6 +139,9 @@ def cached_backward(
         if not column.frozen
         for number, chunk in enumerate(cached[name])
     ]
+    # The largest first: memory that it frees serves the others, where growing sizes would
+    # scatter it. Every chunk brings its own random state, so the order changes no gradient.
+    plan.sort(key=lambda entry: -sum(row.tokens for row in entry[2].rows))
     last = {id(column.encoder): at for at, (column, _, _) in enumerate(plan)}
     for at, (column, number, chunk) in enumerate(plan):
         sync = last_step and at == last[id(column.encoder)]
