@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from mmembed.commands.output import EXIT_OK, Output
 from mmembed.gpte.recipe import load_recipe, to_yaml
 from mmembed.gpte.run import run_recipe
-from mmembed.multimodal.stage import MediaTrainStage
-from mmembed.multimodal.training import run_media_train
+from mmembed.multimodal.stages import MEDIA_RUNNERS, MEDIA_STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +25,7 @@ def train_recipe(
     path: Path, overrides: list[str], stop_after: int | None, show: bool, output: Output
 ) -> int:
     """Run a recipe, or print it with all defaults filled in."""
-    recipe = load_recipe(path, overrides, [MediaTrainStage])
+    recipe = load_recipe(path, overrides, MEDIA_STAGES)
     if show:
         output.result({"recipe": to_yaml(recipe)}, to_yaml(recipe).rstrip())
         return EXIT_OK
@@ -35,7 +34,7 @@ def train_recipe(
             recipe,
             on_step=on_step,
             stop_after=stop_after,
-            more={MediaTrainStage: run_media_train},
+            more=MEDIA_RUNNERS,
         )
     for name, outcome in outcomes.items():
         made = outcome.model or outcome.rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from mmembed.gpte.outcomes import Context, Outcome
 from mmembed.gpte.recipe import MergeStage
 from mmembed.gpte.text_encoder import TextEncoder
 
-__all__ = ["linear", "run_merge", "slerp"]
+__all__ = ["linear", "merge_states", "run_merge", "slerp"]
 
 Tensors = Mapping[str, Tensor]
 
@@ -25,6 +25,32 @@ def run_merge(stage: MergeStage, context: Context) -> Outcome:
         ModelLoadError: a model cannot be loaded.
     """
     folders = [found for name in stage.models for found in context.models(name)]
+    encoder = TextEncoder.from_pretrained(folders[0])
+    if encoder.calibration is not None:
+        raise ConfigError(f"stage {stage.name}: {folders[0]} is calibrated: merge before that")
+
+    def state_of(folder: str) -> Tensors:
+        return TextEncoder.from_pretrained(folder, encoder.settings).state_dict()
+
+    merged = merge_states(stage, encoder.state_dict(), folders, state_of)
+    encoder.load_state_dict({k: v.to(encoder.state_dict()[k].dtype) for k, v in merged.items()})
+    encoder.save_pretrained(context.folder / "model")
+    return Outcome(context.folder, context.folder / "model")
+
+
+def merge_states(
+    stage: MergeStage, first: Tensors, folders: Sequence[str], state_of: Callable[[str], Tensors]
+) -> dict[str, Tensor]:
+    """The tensors of a stage's models, merged as it says; memory for two models at a time.
+
+    Args:
+        first: tensors of the first folder.
+        folders: of all models.
+        state_of: reads the tensors of another one.
+
+    Raises:
+        ConfigError: the models or weights do not go together.
+    """
     weights = list(stage.weights) or [1.0] * len(folders)
     if len(folders) < 2 or len(weights) != len(folders):
         raise ConfigError(
@@ -34,23 +60,14 @@ def run_merge(stage: MergeStage, context: Context) -> Outcome:
     if min(weights) < 0 or sum(weights) <= 0:
         raise ConfigError(f"stage {stage.name}: weights are 0 or more, and not all 0")
     share = [weight / sum(weights) for weight in weights]
-    encoder = TextEncoder.from_pretrained(folders[0])
-    if encoder.calibration is not None:
-        raise ConfigError(f"stage {stage.name}: {folders[0]} is calibrated: merge before that")
     if stage.method == "slerp":
         if len(folders) != 2:
             raise ConfigError(f"stage {stage.name}: slerp lies between two models")
-        other = TextEncoder.from_pretrained(folders[1], encoder.settings).state_dict()
-        merged = slerp(encoder.state_dict(), other, share[1])
-    else:
-        # One model at a time: memory for two, whatever their number.
-        merged = linear([encoder.state_dict()], share[:1])
-        for folder, weight in zip(folders[1:], share[1:], strict=True):
-            state = TextEncoder.from_pretrained(folder, encoder.settings).state_dict()
-            merged = linear([merged, state], [1.0, weight])
-    encoder.load_state_dict({k: v.to(encoder.state_dict()[k].dtype) for k, v in merged.items()})
-    encoder.save_pretrained(context.folder / "model")
-    return Outcome(context.folder, context.folder / "model")
+        return slerp(first, state_of(folders[1]), share[1])
+    merged = linear([first], share[:1])
+    for folder, weight in zip(folders[1:], share[1:], strict=True):
+        merged = linear([merged, state_of(folder)], [1.0, weight])
+    return merged
 
 
 def linear(states: Sequence[Tensors], weights: Sequence[float]) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ from mmembed.gpte.text_encoder import TextEncoder
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["CrossEncoder", "MinedRow", "Reranker", "mine_negatives", "run_mine"]
+__all__ = ["CrossEncoder", "MinedRow", "Reranker", "candidates", "mine_negatives", "run_mine"]
 
 _log = logging.getLogger(__name__)
 _QUERIES = 256
@@ -130,7 +130,7 @@ def mine_negatives(
         scores = matmul_nt(queries, documents)
         for example, row in zip(part, scores, strict=True):
             own = float(row[number[str(example.positive)]])
-            picked = _candidates(row, answers[example.query], own, stage)
+            picked = candidates(row, answers[example.query], own, stage)
             if reranker is not None and picked:
                 picked = _judged(reranker, example, picked, corpus, stage.reranker_share)
             if stage.sample and len(picked) > stage.negatives:
@@ -144,7 +144,7 @@ def mine_negatives(
             )
 
 
-def _candidates(scores: Tensor, answers: set[int], own: float, stage: MineStage) -> list[int]:
+def candidates(scores: Tensor, answers: set[int], own: float, stage: MineStage) -> list[int]:
     """Documents in the wanted ranks, among those that are no answer, and below the margins."""
     first, last = stage.ranks
     count = min(len(scores), last + len(answers))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mmembed.errors import ConfigError
-from mmembed.gpte.config import LoraSettings
+from mmembed.gpte.config import GuideConfig, LoraSettings
 
 __all__ = [
     "ItemColumns",
@@ -33,6 +33,9 @@ class MediaEncoderConfig:
         preset: the published conventions that the model is read by; found by its name by default.
         settings: fields of :class:`mmembed.embedder_config.EmbedderConfig` that differ.
         lora: adapters over a frozen language model, merged in whatever is saved.
+        task: train ``lora`` as the task adapter of this name instead, which is saved as one, over a
+            frozen model; one that the model has already is trained on.
+        clone: the task adapter that a new one starts as a copy of.
         train: which of the model's own parameters learn: everything, all but the vision tower
             (``language``), or none, which leaves heads and adapters.
         gradient_checkpointing: recompute activations in the backward pass.
@@ -43,8 +46,14 @@ class MediaEncoderConfig:
     preset: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     lora: LoraSettings | None = None
+    task: str = ""
+    clone: str = ""
     train: Literal["all", "language", "none"] = "language"
     gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        if self.task and self.train != "none":
+            raise ConfigError("encoder: a task adapter trains over a frozen model: set train: none")
 
 
 @dataclass(frozen=True)
@@ -110,6 +119,7 @@ class MediaDataConfig:
         bad_rows: what a row does that is broken, or whose media cannot be read, at the start or in
             the middle of training: stop the run, or be counted and left out.
         check_media: open every medium before training, and report what cannot be read.
+        guide: a frozen model whose vectors of all items go with the batch: a teacher, GIST masks.
         held_out: sources whose queries and positives must not be trained on; a row that holds one
             of them counts as leaked, and is left out or stops the run as ``bad_rows`` says.
         ahead: batches that are decoded while another one is trained on.
@@ -119,6 +129,7 @@ class MediaDataConfig:
     negatives: int = 0
     bad_rows: Literal["raise", "skip"] = "raise"
     check_media: bool = False
+    guide: GuideConfig | None = None
     held_out: tuple[MediaSourceConfig, ...] = ()
     ahead: int = 2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import nn
 from mmembed.backbones.base import module_of
 from mmembed.embedder import Embedder, OwnHeads
 from mmembed.errors import ConfigError
+from mmembed.gpte.config import LoraSettings
 from mmembed.gpte.folders import whole_folder
 from mmembed.gpte.lora import add_lora
 from mmembed.gpte.onednn import use_onednn
@@ -22,18 +24,29 @@ from mmembed.multimodal.config import MediaEncoderConfig
 __all__ = ["MediaEncoder", "start_media_encoder"]
 
 
+@dataclass(slots=True)
+class RoutedBatch:
+    """A backbone's batch, and the task adapter and length of each of its rows."""
+
+    batch: Any
+    tasks: list[str]
+    lengths: list[int]
+
+
 class MediaEncoder(TrainableEncoder):
     """The backbone and the heads of an :class:`mmembed.embedder.Embedder`, trainable.
 
     Args:
         embedder: trained in place.
+        task: the adapter that rows go through; ``""`` for none.
     """
 
-    def __init__(self, embedder: Embedder) -> None:
+    def __init__(self, embedder: Embedder, task: str = "") -> None:
         super().__init__()
         self.full = module_of(embedder.backbone)
         self.heads = embedder.heads
         self.dim = embedder.dim
+        self.task = task
         self._embedder = [embedder]  # a list, so that its modules are registered once
 
     @property
@@ -44,19 +57,27 @@ class MediaEncoder(TrainableEncoder):
     def device(self) -> torch.device:
         return next(self.full.parameters()).device
 
-    def collate(self, rows: Sequence[Row]) -> Any:
+    def collate(self, rows: Sequence[Row]) -> RoutedBatch:
         """One batch of these rows on the model's device."""
-        return self.embedder.backbone.collate(rows)
+        batch = self.embedder.backbone.collate(rows)
+        return RoutedBatch(batch, [row.task for row in rows], [row.tokens for row in rows])
 
-    def forward(self, batch: Any) -> Outputs:
+    def forward(self, routed: RoutedBatch) -> Outputs:
         """Everything that the model gives, dense vectors not normalised."""
+        if not any(routed.tasks):
+            return self._read(routed.batch)
+        with self.embedder.adapters.routed(routed.tasks, routed.lengths):
+            return self._read(routed.batch)
+
+    def _read(self, batch: Any) -> Outputs:
         backbone = self.embedder.backbone
         if isinstance(backbone, OwnHeads):
             return backbone.embed(batch)
-        return self.heads(self.full(batch), self.embedder.outputs)
+        out: Outputs = self.heads(self.full(batch), self.embedder.outputs)
+        return out
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write a folder that :meth:`Embedder.from_pretrained` reads, adapters merged.
+        """Write a folder that :meth:`Embedder.from_pretrained` reads, plain LoRA merged.
 
         Raises:
             OSError: the disk is full or not writable; an earlier folder stays as it was.
@@ -94,9 +115,11 @@ def start_media_encoder(config: MediaEncoderConfig, weights: str | None = None) 
         embedder = Embedder(loaded.backbone, changed, name=loaded.name)
         if keeps:
             embedder.heads.load_state_dict(loaded.heads.state_dict())
-    encoder = MediaEncoder(embedder)
+    encoder = MediaEncoder(embedder, config.task)
     _freeze(encoder.full, config)
-    if config.lora is not None:
+    if config.task:
+        _add_task(embedder, config)
+    elif config.lora is not None:
         _adapt(embedder, config)
     if config.gradient_checkpointing:
         model: Any = getattr(encoder.full, "model", encoder.full)
@@ -119,6 +142,22 @@ def _freeze(model: nn.Module, config: MediaEncoderConfig) -> None:
         connector = getattr(model, "connector", None)
         if connector is not None:
             connector.requires_grad_(True)
+
+
+def _add_task(embedder: Embedder, config: MediaEncoderConfig) -> None:
+    """The task's adapter, new, cloned or as it is, and nothing else, learns."""
+    adapters = embedder.adapters
+    lora = config.lora or LoraSettings()
+    if config.task in adapters.names:
+        pass
+    elif config.clone:
+        adapters.clone(config.clone, config.task)
+    else:
+        alpha = 2.0 * lora.rank if lora.alpha is None else lora.alpha
+        adapters.add(config.task, rank=lora.rank, alpha=alpha, dropout=lora.dropout, dora=lora.dora)
+    module_of(embedder.backbone).requires_grad_(False)
+    for parameter in adapters.parameters(config.task):
+        parameter.requires_grad_(True)
 
 
 def _adapt(embedder: Embedder, config: MediaEncoderConfig) -> None:

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from mmembed.errors import ConfigError
 from mmembed.gpte.recipe import TrainStage
-from mmembed.gpte.tiny import narrow
+from mmembed.gpte.tiny import narrow, tiny_model
 from mmembed.multimodal.config import (
     MediaDataConfig,
     MediaEncoderConfig,
@@ -16,7 +16,7 @@ from mmembed.multimodal.config import (
     MediaSourceConfig,
 )
 
-__all__ = ["CommunityConfig", "MediaTrainStage"]
+__all__ = ["CommunityConfig", "MediaTrainStage", "few", "tiny_named", "tiny_of"]
 
 _ROWS = 12
 _STEPS = 2
@@ -72,9 +72,7 @@ class MediaTrainStage(TrainStage):
 
     def tiny(self, folder: Path) -> MediaTrainStage:
         """The stage with a tiny random model, a few rows and a few steps."""
-        from mmembed.backbones.vlm.tiny import tiny_vlm
-
-        backbone = str(tiny_vlm(self.encoder.family, folder / self.encoder.family))
+        backbone = str(tiny_of(self.encoder.family, folder))
         lora = self.encoder.lora
         settings = dict(self.encoder.settings)
         if settings.get("multi_dim"):
@@ -94,19 +92,23 @@ class MediaTrainStage(TrainStage):
             chunk_tokens=None if self.batch.chunk_tokens is None else 256,
             accumulate=min(self.batch.accumulate, 2),
         )
+        guide = self.data.guide
+        if guide is not None and not guide.model.startswith("stage://"):
+            guide = replace(guide, model=str(tiny_of(guide.family, folder)))
         data = replace(
             self.data,
-            sources=tuple(map(_few, self.data.sources)),
+            guide=guide,
+            sources=tuple(map(few, self.data.sources)),
             negatives=min(self.data.negatives, 2),
             check_media=False,
         )
         evaluation = self.evaluation
         if evaluation is not None:
-            sets = tuple(replace(one, source=_few(one.source)) for one in evaluation.sets)
+            sets = tuple(replace(one, source=few(one.source)) for one in evaluation.sets)
             evaluation = replace(evaluation, sets=sets)
         found = self.communities
         if found is not None:
-            teacher = found.teacher and str(tiny_vlm(found.family, folder / found.family))
+            teacher = found.teacher and str(tiny_of(found.family, folder))
             found = replace(found, teacher=teacher, skip=1, keep=4, size=2)
         return replace(
             self,
@@ -118,17 +120,30 @@ class MediaTrainStage(TrainStage):
             objective=narrow(self.objective),
             schedule=replace(self.schedule, steps=_STEPS),
             checkpoint=replace(self.checkpoint, every=min(self.checkpoint.every, _STEPS - 1)),
-            start=_start(self.start, backbone),
+            start=tiny_named(self.start, self.encoder.family, folder),
             precision="no",
             trackers=(),
         )
 
 
-def _few(source: MediaSourceConfig) -> MediaSourceConfig:
+def tiny_of(family: str, folder: Path) -> Path:
+    """A tiny random model, of a vision-language family or of a text architecture."""
+    from mmembed.backbones.vlm.tiny import TINY, tiny_vlm
+
+    make = tiny_vlm if family in TINY else tiny_model
+    return make(family, folder / family)
+
+
+def few(source: MediaSourceConfig) -> MediaSourceConfig:
     limit = min(source.limit or _ROWS, _ROWS)
     return replace(source, limit=limit, objective=narrow(source.objective))
 
 
-def _start(start: str, backbone: str) -> str:
-    named = start in ("base", "previous") or start.startswith("stage://")
-    return start if named else backbone
+def tiny_named(reference: str, family: str, folder: Path) -> str:
+    """A tiny model in the place of a folder or a hub name; stages keep their names."""
+    if reference in ("base", "previous"):
+        return reference
+    if reference.startswith("stage://"):
+        name, at, step = reference.partition("@")
+        return f"{name}@{_STEPS - 1}" if at and step.isdecimal() else reference
+    return str(tiny_of(family, folder))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from mmembed.embedder import Embedder
 from mmembed.errors import ConfigError, InputError
 from mmembed.gpte.batching import Plan
 from mmembed.gpte.card import write_card
+from mmembed.gpte.config import GuideConfig
 from mmembed.gpte.data.batches import Batches, PlannedBatches
 from mmembed.gpte.data.examples import Report
 from mmembed.gpte.outcomes import Context, Outcome
@@ -46,6 +48,10 @@ def run_media_train(stage: MediaTrainStage, context: Context) -> Outcome | None:
     from accelerate.utils import set_seed
 
     folder, seed = context.folder, context.recipe.seed
+    data = stage.data
+    if data.guide is not None:
+        data = replace(data, guide=replace(data.guide, model=context.model(data.guide.model)))
+    stage = replace(stage, data=data)
     with stage_accelerator(stage, folder) as accelerator:
         set_seed(seed)  # of new heads, the same on every process
         weights = None if stage.start == "base" else context.model(stage.start)
@@ -164,7 +170,12 @@ def _batches(
 ) -> tuple[Batches, Mapping[str, int]]:
     data = stage.data
     examples = MediaExamples(
-        sources, encoder.embedder.backbone, data.negatives, skip=data.bad_rows == "skip"
+        sources,
+        encoder.embedder.backbone,
+        data.negatives,
+        guide=_guide(data.guide, sources),
+        skip=data.bad_rows == "skip",
+        task=encoder.task,
     )
     names = tuple(source.name or source.path for source in data.sources)
     clusters = None
@@ -183,6 +194,25 @@ def _batches(
     planned = PlannedBatches(examples, plan, accelerator.process_index)
     sizes = {name: len(source) for name, source in zip(names, sources, strict=True)}
     return Ahead(planned, data.ahead), sizes
+
+
+def _guide(
+    config: GuideConfig | None, sources: Sequence[Sequence[MediaExample]]
+) -> dict[int, np.ndarray[Any, np.dtype[np.float32]]]:
+    """The guide's vector of every item, by the item's hash."""
+    if config is None:
+        return {}
+    guide = Embedder.from_pretrained(config.model)
+    sides: dict[str, dict[int, Item]] = {"query": {}, "document": {}}
+    for example in (one for source in sources for one in source):
+        sides["query"].setdefault(item_hash(example.query), example.query)
+        for item in example.items[1:]:
+            sides["document"].setdefault(item_hash(item), item)
+    found: dict[int, np.ndarray[Any, np.dtype[np.float32]]] = {}
+    for side, items in sides.items():
+        vectors = _vectors(guide, list(items.values()), config.role or side)
+        found.update(zip(items, vectors, strict=True))
+    return found
 
 
 def _communities(

@@ -16,8 +16,7 @@ from PIL import Image
 from mmembed.backbones.vlm.tiny import tiny_vlm
 from mmembed.gpte.recipe import Recipe, load_recipe, recipe_from
 from mmembed.gpte.run import run_recipe
-from mmembed.multimodal.stage import MediaTrainStage
-from mmembed.multimodal.training import run_media_train
+from mmembed.multimodal.stages import MEDIA_RUNNERS, MEDIA_STAGES
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (30, 60, 220), "grey": (128,) * 3}
 
@@ -74,13 +73,13 @@ def media_recipe(folder: Path, stage: dict[str, Any], *, family: str = "qwen2_vl
         "encoder": encoder,
     }
     values = {"name": "tried", "seed": 1, "output": str(folder / "run"), "stages": [base | stage]}
-    return recipe_from(values, [MediaTrainStage])
+    return recipe_from(values, MEDIA_STAGES)
 
 
 def run(recipe: Recipe, **options: Any) -> Any:
     """Run a recipe of multimodal stages."""
-    return run_recipe(recipe, more={MediaTrainStage: run_media_train}, **options)
+    return run_recipe(recipe, more=MEDIA_RUNNERS, **options)
 
 
 if __name__ == "__main__":
-    run(load_recipe(sys.argv[1], [f"output={sys.argv[2]}"], [MediaTrainStage]))
+    run(load_recipe(sys.argv[1], [f"output={sys.argv[2]}"], MEDIA_STAGES))

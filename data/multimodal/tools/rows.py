@@ -1,6 +1,6 @@
 """Write the rows of this folder from ../samples: python data/multimodal/tools/rows.py
 
-One file for each kind of task of VLM2Vec's and MMEB's tables, by what asks and what is found: T text,
+One file for each kind of task of the multimodal benchmarks, by what asks and what is found: T text,
 I image, V clip, VD page, and several letters for a fused item. A row with any medium whose hash
 falls into a quarter of all values is a test row, so that no task trains on a medium of the tests.
 """

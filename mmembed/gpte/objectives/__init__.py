@@ -21,6 +21,7 @@ from mmembed.gpte.objectives.distillation import (
 from mmembed.gpte.objectives.infonce import HardestSoftplus, InfoNCE, RankingHinge
 from mmembed.gpte.objectives.isbert import LocalGlobalInformation
 from mmembed.gpte.objectives.joint import Joint, Part
+from mmembed.gpte.objectives.late import LateToDense
 from mmembed.gpte.objectives.locality import LocalityPreservation
 from mmembed.gpte.objectives.m3 import M3Distillation, M3SelfDistillation
 from mmembed.gpte.objectives.masks import DuplicateMask, GuideMask, ModalityMask, ThresholdMask
@@ -51,6 +52,7 @@ __all__ = [
     "InfoNCE",
     "Joint",
     "KLDistillation",
+    "LateToDense",
     "Learnable",
     "LocalGlobalInformation",
     "LocalityPreservation",
@@ -83,6 +85,7 @@ OBJECTIVES: Mapping[str, type[Objective]] = {
     "isbert": LocalGlobalInformation,
     "joint": Joint,
     "kl": KLDistillation,
+    "late_to_dense": LateToDense,
     "locality": LocalityPreservation,
     "m3": M3SelfDistillation,
     "m3_kd": M3Distillation,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ from mmembed.multimodal.data.rows import MediaExample, item_hash, modality_bits
 
 __all__ = ["Ahead", "MediaExamples"]
 
+Vector: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
+
 _log = logging.getLogger(__name__)
 _AHEAD = 32
 
@@ -39,6 +41,7 @@ class MediaExamples:
         sources: examples of each source.
         backbone: makes rows of items.
         negatives: hard negatives per query, for rows that have any.
+        guide: a frozen model's ``(g,)`` float32 vector of every item, by its hash; empty for none.
         skip: leave bad rows out.
         task: task adapter that reads all rows; ``""`` for the model alone.
     """
@@ -49,12 +52,14 @@ class MediaExamples:
         backbone: Backbone,
         negatives: int = 0,
         *,
+        guide: Mapping[int, Vector] | None = None,
         skip: bool = False,
         task: str = "",
     ) -> None:
         self.sources = [list(source) for source in sources]
         self.backbone = backbone
         self.negatives = negatives
+        self.guide = guide or {}
         self.skip = skip
         self.task = task
         self.skipped = 0
@@ -88,7 +93,7 @@ class MediaExamples:
             if broken is not None:
                 self._broken(example, broken)
                 continue
-            members.append(_member(owner, example, group, made))
+            members.append(self._member(owner, example, group, made))
             bits.append([modality_bits(item) for item in group])
         if not members:
             raise InputError(
@@ -128,6 +133,22 @@ class MediaExamples:
                 out[position] = row
             break
         return [one for one in out if one is not None]
+
+    def _member(
+        self, owner: int, example: MediaExample, items: Sequence[Item], rows: list[Any]
+    ) -> Member:
+        scores = dict(zip(map(id, example.items[1:]), example.teacher, strict=False))
+        hashes = [item_hash(item) for item in items]
+        return Member(
+            owner,
+            str(example.place),
+            rows,
+            hashes,
+            True,
+            example.label,
+            [scores[id(item)] for item in items[1:]] if example.teacher else (),
+            np.stack([self.guide[one] for one in hashes]) if self.guide else None,
+        )
 
     def _broken(self, example: MediaExample, error: InputError) -> None:
         if not self.skip:
@@ -195,19 +216,6 @@ def _put(made: queue.Queue[Any], value: Any, stop: threading.Event) -> bool:
         except queue.Full:
             continue
     return False
-
-
-def _member(owner: int, example: MediaExample, items: Sequence[Item], rows: list[Any]) -> Member:
-    scores = dict(zip(map(id, example.items[1:]), example.teacher, strict=False))
-    return Member(
-        owner,
-        str(example.place),
-        rows,
-        [item_hash(item) for item in items],
-        True,
-        example.label,
-        [scores[id(item)] for item in items[1:]] if example.teacher else (),
-    )
 
 
 def _modalities(bits: Sequence[Sequence[int]]) -> dict[str, Tensor]:

@@ -1,0 +1,176 @@
+"""Hard negatives of any modality, mined with an embedder and judged by a reranker."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from mmembed.embedder import Embedder
+from mmembed.errors import ConfigError
+from mmembed.gpte.data.examples import Report
+from mmembed.gpte.mining import candidates
+from mmembed.gpte.outcomes import Context, Outcome
+from mmembed.gpte.recipe import MineStage
+from mmembed.inputs.items import DocumentPart, ImagePart, Item, TextPart, VideoPart
+from mmembed.multimodal.config import MediaDataConfig
+from mmembed.multimodal.data.rows import MediaExample, item_hash, media_examples
+from mmembed.reranker import Reranker
+
+__all__ = ["MediaMineStage", "item_record", "mine_media_negatives", "run_media_mine"]
+
+_log = logging.getLogger(__name__)
+_QUERIES = 256
+_KEYS = {TextPart: "text", ImagePart: "image", VideoPart: "video", DocumentPart: "document"}
+
+
+@dataclass(frozen=True)
+class MediaMineStage(MineStage):
+    """Hard negatives for sources of any modality; the file that it writes has the columns
+    ``query``, ``positive``, ``negatives`` and ``scores``.
+
+    Attributes:
+        reranker: a model of :class:`mmembed.reranker.Reranker` that must score a negative below
+            ``reranker_share`` of the positive, and whose scores are then the teacher's (the judge
+            of UniME-V2).
+    """
+
+    kind: ClassVar[str] = "multimodal-mine"
+
+    data: MediaDataConfig  # type: ignore[assignment]
+
+    def tiny(self, folder: Path) -> MediaMineStage:
+        """The stage over a few rows; random models know no margin."""
+        from dataclasses import replace
+
+        from mmembed.multimodal.stage import few, tiny_named
+
+        sources = tuple(map(few, self.data.sources))
+        return replace(
+            self,
+            data=replace(self.data, sources=sources, check_media=False),
+            negatives=min(self.negatives, 2),
+            model=tiny_named(self.model, "qwen2_vl", folder),
+            reranker=None,
+            margin=None,
+            relative=None,
+            ranks=(0, 100),
+        )
+
+
+def run_media_mine(stage: MediaMineStage, context: Context) -> Outcome:
+    """Mine every source, and write ``rows.jsonl``.
+
+    Raises:
+        ConfigError: the sources give no row with a negative, or bring media as bytes.
+    """
+    embedder = Embedder.from_pretrained(context.model(stage.model))
+    reranker = None if stage.reranker is None else Reranker.from_pretrained(stage.reranker)
+    context.folder.mkdir(parents=True, exist_ok=True)
+    file = context.folder / "rows.jsonl"
+    partial = context.folder / ".rows.jsonl.partial"
+    kept = asked = 0
+    with partial.open("w", encoding="utf-8") as stream:
+        for source in map(context.source, stage.data.sources):
+            examples = list(media_examples(source, Report(source.path), stage.data.bad_rows))
+            for row in mine_media_negatives(embedder, examples, stage, reranker):
+                asked += 1
+                if row["negatives"]:
+                    stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+                    kept += 1
+    if not kept:
+        partial.unlink()
+        raise ConfigError(
+            f"stage {stage.name}: none of {asked} queries has a negative between ranks "
+            f"{stage.ranks[0]} and {stage.ranks[1]} that passes the margins"
+        )
+    partial.replace(file)
+    _log.info("stage %s: negatives for %d of %d queries", stage.name, kept, asked)
+    return Outcome(context.folder, rows=file, metrics={"rows": kept, "queries": asked})
+
+
+def mine_media_negatives(
+    embedder: Embedder,
+    examples: Sequence[MediaExample],
+    stage: MineStage,
+    reranker: Reranker | None = None,
+) -> Iterator[dict[str, Any]]:
+    """A row an example, with negatives from the targets of all of them, best ranked first.
+
+    A target is no negative of a query if it is a positive of an equal query, or equals the query.
+    ``scores`` holds the positive's and the negatives': probabilities of the reranker where there
+    is one, else cosines.
+    """
+    corpus = {item_hash(item): item for one in examples for item in one.items[1:]}
+    number = {key: i for i, key in enumerate(corpus)}
+    items = list(corpus.values())
+    answers: dict[int, set[int]] = {}
+    for example in examples:
+        query = item_hash(example.query)
+        found = answers.setdefault(query, set())
+        found.add(number[item_hash(example.positive)])
+        if query in number:
+            found.add(number[query])
+    documents = _vectors(embedder, items, "document")
+    rng = np.random.default_rng(0)
+    for start in range(0, len(examples), _QUERIES):
+        part = examples[start : start + _QUERIES]
+        scores = _vectors(embedder, [one.query for one in part], "query") @ documents.T
+        for example, row in zip(part, torch.from_numpy(scores), strict=True):
+            own = number[item_hash(example.positive)]
+            picked = candidates(row, answers[item_hash(example.query)], float(row[own]), stage)
+            told = [float(row[i]) for i in (own, *picked)]
+            if reranker is not None and picked:
+                judged = reranker.score(example.query, [items[i] for i in (own, *picked)])
+                below = [i for i, p in enumerate(judged) if p < stage.reranker_share * judged[0]]
+                picked = [picked[i - 1] for i in below if i > 0]
+                told = [float(judged[0]), *(float(judged[i]) for i in below if i > 0)]
+            chosen = list(range(len(picked)))
+            if stage.sample and len(picked) > stage.negatives:
+                chosen = sorted(rng.choice(len(picked), stage.negatives, replace=False).tolist())
+            chosen = chosen[: stage.negatives]
+            yield {
+                "query": item_record(example.query),
+                "positive": item_record(example.positive),
+                "negatives": [item_record(items[picked[i]]) for i in chosen],
+                "scores": [told[0], *(told[1 + i] for i in chosen)],
+            }
+
+
+def item_record(item: Item) -> dict[str, Any]:
+    """An item as a row of a JSONL file holds it, media by their full paths.
+
+    Raises:
+        ConfigError: a medium came as bytes, which such a file does not hold.
+    """
+    record: dict[str, Any] = {} if item.instruction is None else {"instruction": item.instruction}
+    for part in item.parts:
+        key = _KEYS[type(part)]
+        if isinstance(part, TextPart):
+            value = part.text
+        elif isinstance(part.source, (str, Path)):
+            value = str(Path(part.source).resolve())
+            if isinstance(part, DocumentPart):
+                value += f"#page={part.page}"
+        else:
+            raise ConfigError("mined rows name media by path, and this source brings bytes")
+        before = record.get(key)
+        if before is None:
+            record[key] = value
+        elif key == "text":
+            record[key] = f"{before}\n{value}"
+        else:
+            record[key] = [*(before if isinstance(before, list) else [before]), value]
+    return record
+
+
+def _vectors(embedder: Embedder, items: list[Item], role: Any) -> np.ndarray[Any, Any]:
+    vectors = embedder.encode(items, role=role, on_error="none", show_progress=False)
+    # What cannot be read is far from everything.
+    return np.nan_to_num(vectors)
