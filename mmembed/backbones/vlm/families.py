@@ -14,8 +14,10 @@ __all__ = ["families"]
 @cache
 def families() -> tuple[type[VisionLanguage], ...]:
     """The classes of all families; imported when first asked for, because transformers is heavy."""
+    from mmembed.backbones.vlm.llava_next import LlavaNext
+    from mmembed.backbones.vlm.llava_onevision import LlavaOneVision
     from mmembed.backbones.vlm.qwen2_5_vl import Qwen25VL
     from mmembed.backbones.vlm.qwen2_vl import Qwen2VL
     from mmembed.backbones.vlm.qwen3_vl import Qwen3VL
 
-    return (Qwen2VL, Qwen25VL, Qwen3VL)
+    return (LlavaNext, LlavaOneVision, Qwen2VL, Qwen25VL, Qwen3VL)

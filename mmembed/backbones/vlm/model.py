@@ -181,6 +181,10 @@ class VisionLanguage(nn.Module):
         """Every linear layer of the language model's blocks, and nothing of the vision tower."""
         return r"model\.language_model\..*\.([qkvo]_proj|(gate|up|down)_proj)"
 
+    def images(self, images: Sequence[PILImage]) -> list[Visual]:
+        """Preprocess the images of one item, for families where each depends on their number."""
+        return [self.image(image) for image in images]
+
     def media_inputs(self, rows: Sequence[Row]) -> dict[str, Tensor]:
         """What the vision tower reads for these rows, joined along the first axis."""
         names = dict.fromkeys(name for row in rows for name in row.extras if name != _POSITIONS)
@@ -188,6 +192,10 @@ class VisionLanguage(nn.Module):
             name: torch.cat([row.extras[name] for row in rows if name in row.extras])
             for name in names
         }
+
+    def media_arguments(self, media: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The media of a batch as the model's forward takes them."""
+        return dict(media)
 
     # --- the backbone contract --------------------------------------------------------------
 
@@ -291,7 +299,7 @@ class VisionLanguage(nn.Module):
             position_ids=positions.unsqueeze(-2),
             layout=Layout(batch.lengths),
             use_cache=False,
-            **batch.media,
+            **self.media_arguments(batch.media),
         )
         hidden: Tensor = output.last_hidden_state.squeeze(0)
         return hidden
@@ -304,7 +312,7 @@ class VisionLanguage(nn.Module):
             position_ids=batch.positions[..., where],
             use_cache=False,
             **self.padded_inputs(batch, where, mask),
-            **batch.media,
+            **self.media_arguments(batch.media),
         )
         hidden: Tensor = output.last_hidden_state[mask]
         return hidden
@@ -331,18 +339,23 @@ class VisionLanguage(nn.Module):
         )
 
     def _parts(self, item: DecodedItem) -> list[str | Visual]:
+        pictures: list[PILImage] = []
+        for part in item.parts:
+            if isinstance(part, Page):
+                pictures.append(part.image)
+            elif not isinstance(part, (str, Frames)):
+                pictures.append(part)
+        seen = iter(self.images(pictures) if pictures else [])
         parts: list[str | Visual] = []
         for part in item.parts:
             if isinstance(part, str):
                 parts.append(part)
             elif isinstance(part, Frames):
                 parts.append(self.video(part))
-            elif isinstance(part, Page):
-                parts.append(self.image(part.image))
-                if self.settings.page_text and part.text.strip():
-                    parts.append(part.text)
             else:
-                parts.append(self.image(part))
+                parts.append(next(seen))
+                if isinstance(part, Page) and self.settings.page_text and part.text.strip():
+                    parts.append(part.text)
         return parts
 
 

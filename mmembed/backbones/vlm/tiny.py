@@ -177,7 +177,64 @@ def qwen3_vl(folder: Path) -> Path:
     return _save(folder, model, fast, processor)
 
 
+def _llava_vision() -> dict[str, int]:
+    return {
+        "hidden_size": WIDTH,
+        "intermediate_size": 2 * WIDTH,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 8,
+    }
+
+
+def llava_next(folder: Path) -> Path:
+    import transformers as hf
+    from transformers.models.llava_next.image_processing_pil_llava_next import (
+        LlavaNextImageProcessorPil,
+    )
+
+    fast = tokenizer(["<s>", "</s>", "<image>"], bos_token="<s>", eos_token="</s>")
+    grid = [[32, 64], [64, 32], [64, 64]]
+    config = hf.LlavaNextConfig(
+        text_config=hf.MistralConfig(**TEXT, vocab_size=len(fast), sliding_window=None),
+        vision_config=hf.CLIPVisionConfig(**_llava_vision()),
+        image_token_index=fast.convert_tokens_to_ids("<image>"),
+        image_grid_pinpoints=grid,
+    )
+    torch.manual_seed(0)
+    model = hf.LlavaNextForConditionalGeneration(config)
+    size = {"shortest_edge": 32}
+    crop = {"height": 32, "width": 32}
+    processor = LlavaNextImageProcessorPil(image_grid_pinpoints=grid, size=size, crop_size=crop)
+    return _save(folder, model, fast, processor)
+
+
+def llava_onevision(folder: Path) -> Path:
+    import transformers as hf
+    from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
+        LlavaOnevisionImageProcessorPil,
+    )
+
+    fast = tokenizer(["<|im_start|>", "<|im_end|>", "<image>", "<video>"], eos_token="<|im_end|>")
+    grid = [[32, 32], [32, 64], [64, 32], [64, 64]]
+    config = hf.LlavaOnevisionConfig(
+        text_config=hf.Qwen2Config(**TEXT, vocab_size=len(fast)),
+        vision_config=hf.SiglipVisionConfig(**_llava_vision(), vision_use_head=False),
+        image_token_index=fast.convert_tokens_to_ids("<image>"),
+        video_token_index=fast.convert_tokens_to_ids("<video>"),
+        image_grid_pinpoints=grid,
+    )
+    torch.manual_seed(0)
+    model = hf.LlavaOnevisionForConditionalGeneration(config)
+    size = {"height": 32, "width": 32}
+    processor = LlavaOnevisionImageProcessorPil(image_grid_pinpoints=grid, size=size)
+    return _save(folder, model, fast, processor)
+
+
 TINY: dict[str, Callable[[Path], Path]] = {
+    "llava_next": llava_next,
+    "llava_onevision": llava_onevision,
     "qwen2_vl": qwen2_vl,
     "qwen2_5_vl": qwen2_5_vl,
     "qwen3_vl": qwen3_vl,

@@ -13,7 +13,7 @@ import torch
 
 from mmembed.backbones.vlm.tiny import TINY, WIDTH
 
-__all__ = ["REFERENCE", "TINY", "WIDTH"]
+__all__ = ["ALONE", "REFERENCE", "TINY", "WIDTH"]
 
 
 def _kinds(backbone: Any, ids: torch.Tensor, rows: Sequence[Any]) -> dict[str, torch.Tensor]:
@@ -29,8 +29,19 @@ def _kinds_and_times(
     return {**_kinds(backbone, ids, rows), "second_per_grid_ts": torch.cat(times)}
 
 
+def _one_clip(backbone: Any, ids: torch.Tensor, rows: Sequence[Any]) -> dict[str, Any]:
+    (row,) = rows
+    if "frame_counts" not in row.extras:
+        return {}
+    return {"pixel_values_videos": row.extras["pixel_values_videos"][None], "frame_counts": None}
+
+
+# Families whose own forward does not take clips of different lengths together.
+ALONE = {"llava_onevision"}
+
 # What the model's own padded forward reads beside ids, mask and pixels: positions are left to it.
 REFERENCE: dict[str, Callable[[Any, torch.Tensor, Sequence[Any]], dict[str, torch.Tensor]]] = {
+    "llava_onevision": _one_clip,
     "qwen2_vl": _kinds,
     "qwen2_5_vl": _kinds_and_times,
     "qwen3_vl": _kinds,
