@@ -21,7 +21,7 @@ _TOKEN = "<image>"
 class LlavaNext(VisionLanguage):
     """LLaVA-NeXT over Mistral, Llama or Vicuna; its prompt is the one of the Mistral version."""
 
-    model_types: ClassVar = ("llava_next",)
+    model_types: ClassVar[tuple[str, ...]] = ("llava_next",)
     defaults: ClassVar = VlmSettings(
         wording=Wording(templates={"default": "[INST] {instruction}{content} [/INST]"}),
         max_tokens=32768,

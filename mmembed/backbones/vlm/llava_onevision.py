@@ -30,7 +30,7 @@ _FRAMES = "frame_counts"
 class LlavaOneVision(VisionLanguage):
     """LLaVA-OneVision over Qwen2; its prompt is the checkpoint's chat."""
 
-    model_types: ClassVar = ("llava_onevision",)
+    model_types: ClassVar[tuple[str, ...]] = ("llava_onevision",)
     defaults: ClassVar = VlmSettings(
         wording=Wording(
             templates={

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-__all__ = ["VisionLanguage", "VlmBatch", "VlmSettings"]
+__all__ = ["VisionLanguage", "VlmBatch", "VlmSettings", "distinct", "joined"]
 
 SETTINGS_NAME = "vlm.json"
 
@@ -163,7 +163,7 @@ class VisionLanguage(nn.Module):
         """Preprocess one clip; by default its frames are so many images."""
         from PIL import Image
 
-        images = [self.image(Image.fromarray(frame)) for frame in _distinct(frames)]
+        images = [self.image(Image.fromarray(frame)) for frame in distinct(frames)]
         return joined(images)
 
     def placed(self, row: Row, media: Mapping[str, Tensor]) -> Tensor:
@@ -307,7 +307,7 @@ class VisionLanguage(nn.Module):
     def _padded(self, batch: VlmBatch) -> Tensor:
         where, mask = batch.padded()
         output = self.model(
-            input_ids=batch.ids[where],
+            input_ids=batch.ids[where].masked_fill(~mask, self._pad_id),
             attention_mask=mask.long(),
             position_ids=batch.positions[..., where],
             use_cache=False,
@@ -316,6 +316,12 @@ class VisionLanguage(nn.Module):
         )
         hidden: Tensor = output.last_hidden_state[mask]
         return hidden
+
+    @property
+    def _pad_id(self) -> int:
+        """Any token that stands for no medium."""
+        pad = self.tokenizer.pad_token_id
+        return 0 if pad is None else int(pad)
 
     def padded_inputs(self, batch: VlmBatch, where: Tensor, mask: Tensor) -> dict[str, Any]:
         """More inputs that the model's own padded forward needs."""
@@ -373,7 +379,7 @@ def joined(visuals: Sequence[Visual], separator: str = "") -> Visual:
     )
 
 
-def _distinct(frames: Frames) -> Any:
+def distinct(frames: Frames) -> Any:
     """The frames without the copy that evens out an odd number."""
     repeated = len(frames.indices) > 1 and frames.indices[-1] == frames.indices[-2]
     return frames.pixels[:-1] if repeated else frames.pixels

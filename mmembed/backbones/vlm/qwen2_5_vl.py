@@ -23,7 +23,7 @@ _SECONDS = "second_per_grid_ts"
 class Qwen25VL(Qwen2VL):
     """Qwen2.5-VL: as Qwen2-VL, and a clip's tokens stand as far apart as its frames in time."""
 
-    model_types: ClassVar = ("qwen2_5_vl",)
+    model_types: ClassVar[tuple[str, ...]] = ("qwen2_5_vl",)
 
     def video(self, frames: Frames) -> Visual:
         visual = super().video(frames)

@@ -37,7 +37,7 @@ INSTRUCTIONS = dict.fromkeys(_ROLES, "You are a helpful assistant.")
 class Qwen2VL(VisionLanguage):
     """Qwen2-VL; its prompt is the checkpoint's chat with an empty answer and an end token."""
 
-    model_types: ClassVar = ("qwen2_vl",)
+    model_types: ClassVar[tuple[str, ...]] = ("qwen2_vl",)
     defaults: ClassVar = VlmSettings(
         wording=WORDING,
         instructions=INSTRUCTIONS,

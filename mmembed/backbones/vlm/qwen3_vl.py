@@ -18,7 +18,7 @@ __all__ = ["Qwen3VL"]
 class Qwen3VL(Qwen2VL):
     """Qwen3-VL: before each pair of a clip's frames stands its time in the clip."""
 
-    model_types: ClassVar = ("qwen3_vl",)
+    model_types: ClassVar[tuple[str, ...]] = ("qwen3_vl",)
     defaults: ClassVar = VlmSettings(
         # A clip writes the markers around each of its pairs of frames by itself.
         wording=replace(WORDING, video="{visual}", empty="NULL", instruction_stop="."),

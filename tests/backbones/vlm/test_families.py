@@ -106,10 +106,8 @@ def test_spans_name_media_and_instruction(
     assert ids <= set(backbone.placeholders.values())
     for (first, stop), (a, b) in zip(visual[:1], image.spans["media"][:1], strict=True):
         assert a <= first < stop <= b
-    batch = backbone.collate(rows)
-    assert batch.spans["visual"].sum() == sum(
-        b - a for r in rows for a, b in r.spans.get("visual", ())
-    )
+    visual_tokens = sum(b - a for row in rows for a, b in row.spans.get("visual", ()))
+    assert states(backbone, rows).spans["visual"].sum() == visual_tokens
 
 
 def test_cuts_words_and_never_media(backbone: VisionLanguage) -> None:
@@ -132,10 +130,10 @@ def test_media_that_do_not_fit_are_an_error_with_numbers(backbone: VisionLanguag
         backbone.model,
         backbone.tokenizer,
         backbone.processor,
-        replace(backbone.settings, max_tokens=6),
+        replace(backbone.settings, max_tokens=2),
     )
     good, bad = DecodedItem(("",)), DecodedItem((picture(60, 90),), label="a.jpg")
-    with pytest.raises(InputError, match=r"a\.jpg.* \d+ tokens .* 6 fit") as caught:
+    with pytest.raises(InputError, match=r"a\.jpg.* \d+ tokens .* 2 fit") as caught:
         tight.prepare([bad, good])
     assert caught.value.position == 0
 
