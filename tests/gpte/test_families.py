@@ -1,4 +1,4 @@
-"""Every architecture that the text trainer promises: it is read alike in any company, and it learns.
+"""Every architecture that the text trainer promises: rows are read alike anywhere, and it learns.
 
 The vectors of encoders and decoders are compared with transformers' own in test_text_encoder.py.
 """
@@ -24,7 +24,16 @@ from mmembed.gpte.text_encoder import TextEncoder
 from mmembed.gpte.text_settings import TextSettings
 from mmembed.gpte.tiny import tiny_model
 
-ENCODERS = ["bert", "roberta", "xlm-roberta", "mpnet", "modernbert", "nomic_bert", "gte", "eurobert"]
+ENCODERS = [
+    "bert",
+    "roberta",
+    "xlm-roberta",
+    "mpnet",
+    "modernbert",
+    "nomic_bert",
+    "gte",
+    "eurobert",
+]
 DECODERS = ["qwen2", "qwen3", "mistral", "llama", "gemma", "gemma2", "bloom", "gpt_neox"]
 SEQ2SEQ = ["t5", "mt5"]
 LAST: dict[str, Any] = {"pooling": "last", "end_token": "<|endoftext|>"}
