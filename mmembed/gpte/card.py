@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from mmembed.gpte.recipe import Recipe, TrainStage, to_yaml
+from mmembed.gpte.recipe import MergeStage, Recipe, TrainStage, to_yaml
 
 __all__ = ["write_card"]
 
@@ -32,7 +32,7 @@ def write_card(
         metrics: metrics of the saved model.
     """
     sources = {s.name or Path(s.path).name.partition(".")[0]: s for s in stage.data.sources}
-    licences = sorted({s.licence for s in sources.values() if s.licence})
+    licences = {name: _licence(source, recipe) for name, source in sources.items()}
     front: dict[str, Any] = {
         "library_name": "mmembed",
         "pipeline_tag": "sentence-similarity",
@@ -55,11 +55,11 @@ def write_card(
     origin = Path(weights).parent.name if weights and Path(weights).is_dir() else weights
     lines += [f"Started from: {origin or stage.encoder.backbone}.", "", "## Trained on", ""]
     lines += ["| data | rows | licence |", "|---|---|---|"]
-    for name, source in sources.items():
+    for name, licence in licences.items():
         count = sizes.get(name, -1)
         rows = "streamed" if count < 0 else str(count)
-        lines.append(f"| {name} | {rows} | {source.licence or 'not stated'} |")
-    if len(licences) < len({s.licence for s in sources.values()}):
+        lines.append(f"| {name} | {rows} | {licence or 'not stated'} |")
+    if not all(licences.values()):
         lines += ["", "The licence of some data is not stated: find out before you pass these on."]
     lines += ["", "## Measured", ""]
     if metrics:
@@ -74,3 +74,14 @@ def write_card(
     made = ", ".join(f"{name} {version(name)}" for name in ("mmembed", "torch", "transformers"))
     lines += [f"Made with {made}.", ""]
     (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _licence(source: Any, recipe: Recipe) -> str:
+    """A source's licence; rows that a stage made are under those of the texts that it read."""
+    kind, _, name = source.path.partition("://")
+    if source.licence or kind != "stage":
+        return str(source.licence)
+    (made,) = (stage for stage in recipe.stages if stage.name == name)
+    origins = () if isinstance(made, MergeStage) else made.data.sources
+    stated = dict.fromkeys(_licence(origin, recipe) for origin in origins)
+    return ", ".join(stated) if all(stated) else ""

@@ -100,7 +100,7 @@ def test_the_reranker_has_the_last_word(encoder: TextEncoder, source: SourceConf
 def test_a_mined_file_trains_the_next_stage(tmp_path: Path, source: SourceConfig) -> None:
     bert = str(tiny_model("bert", tmp_path / "bert"))
     reranker = str(tiny_model("bert", tmp_path / "reranker", reranker=True))
-    data = {"sources": [{"path": source.path}]}
+    data = {"sources": [{"path": source.path, "licence": "CC BY 4.0"}]}
     mined = {"path": "stage://mined", "negatives": ["negatives"], "teacher": "scores"}
     recipe = recipe_from(
         {
@@ -128,6 +128,8 @@ def test_a_mined_file_trains_the_next_stage(tmp_path: Path, source: SourceConfig
     assert len(lines) == outcomes["mined"].metrics["rows"] == 30
     assert all(len(line["scores"]) == 4 for line in lines)
     assert outcomes["fine"].model is not None
+    card = (outcomes["fine"].model / "README.md").read_text()
+    assert "| mined | 30 | CC BY 4.0 |" in card  # of the texts that were mined
 
 
 def test_no_negative_at_all_is_an_error(tmp_path: Path, source: SourceConfig) -> None:

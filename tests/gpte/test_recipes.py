@@ -75,6 +75,9 @@ def test_a_recipe_says_where_it_comes_from_and_what_it_is(file: Path) -> None:
             assert path.startswith("stage://") or (ROOT / path).is_file(), path
         assert all("-train." in path or path.startswith("stage://") for path in learned)
         assert all("-dev." in path for path in held_out)
+        # Rows that a stage makes are under the licence of what it makes them of.
+        for source in stage.data.sources:
+            assert source.licence or source.path.startswith("stage://"), source.path
 
 
 def test_the_table_of_recipes_is_whole() -> None:
