@@ -53,8 +53,13 @@ class TextBackbone(nn.Module):
 
     @property
     def lora_targets(self) -> str:
-        """Every linear layer of the model's blocks."""
-        return r".*\.(query|key|value|dense|[qkvo]_proj|Wqkv|Wo|Wi|fc[12]|(gate|up|down)_proj)"
+        """Every linear layer of the model's numbered blocks, by the names that families use."""
+        names = (
+            "query|key|value|dense|[qkvo]|[qkvo]_proj|out_proj|(query|key|value)_proj|qkv_proj",
+            "Wqkv|Wo|Wi|fc[12]|(gate|up|down|gate_up)_proj|w[io](_[01])?|[qkv]_lin|out_lin|lin[12]",
+            "query_key_value|dense_h_to_4h|dense_4h_to_h|c_(attn|fc|proj)|ffn_output",
+        )
+        return rf"encoder\.full\.(.*\.)?\d+\.(.*\.)?({'|'.join(names)})"
 
     @property
     def prompts(self) -> Mapping[str, str]:

@@ -123,7 +123,11 @@ def start_media_encoder(config: MediaEncoderConfig, weights: str | None = None) 
         _adapt(embedder, config)
     if config.gradient_checkpointing:
         model: Any = getattr(encoder.full, "model", encoder.full)
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        from mmembed.adapters import checkpoint_contexts
+
+        # Activations are made again under the route of their rows.
+        options = {"use_reentrant": False, "context_fn": checkpoint_contexts}
+        model.gradient_checkpointing_enable(options)
     if not any(parameter.requires_grad for parameter in encoder.parameters()):
         raise ConfigError(
             f"{config.backbone}: nothing learns: no head or adapter besides train none"

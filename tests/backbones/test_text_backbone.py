@@ -49,3 +49,22 @@ def test_media_are_refused_by_name(minilm: Path, samples: Path) -> None:
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match=tmp_path.name):
         Embedder.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "family", ["bert", "mpnet", "distilbert", "t5", "bloom", "gpt_neox", "opt"]
+)
+def test_lora_targets_are_every_linear_layer_of_the_blocks(family: str, tmp_path: Path) -> None:
+    import re
+
+    from torch import nn
+
+    from mmembed.backbones import load_backbone
+    from mmembed.backbones.base import module_of
+    from mmembed.gpte.tiny import tiny_model
+
+    backbone = load_backbone(tiny_model(family, tmp_path / family))
+    modules = dict(module_of(backbone).named_modules())
+    matched = {name for name in modules if re.fullmatch(backbone.lora_targets, name)}
+    linear = {name for name, module in modules.items() if isinstance(module, nn.Linear)}
+    assert matched == {name for name in linear if re.search(r"\.\d+\.", name)}

@@ -50,6 +50,15 @@ CASES: dict[str, dict[str, Any]] = {
             ],
         },
     },
+    "task adapter": {"encoder": {"train": "none", "task": "own", "lora": {"rank": 4}}},
+    "checkpointed task": {
+        "encoder": {
+            "train": "none",
+            "task": "own",
+            "lora": {"rank": 4},
+            "gradient_checkpointing": True,
+        }
+    },
     "lora": {"encoder": {"train": "none", "lora": {"rank": 4, "dropout": 0.1}}},
 }
 
