@@ -54,6 +54,8 @@ class VlmSettings:
         page_dpi: resolution at which pages are rendered before they are resized.
         page_text: also read the text layer of a page.
         special_tokens: the tokenizer puts its own special tokens around the prompt.
+        flat_positions: count positions along the sequence alone, where the family would also count
+            height and width: checkpoints that were trained so give their vectors only so.
     """
 
     wording: Wording = field(default_factory=Wording)
@@ -67,6 +69,7 @@ class VlmSettings:
     page_dpi: int = 144
     page_text: bool = False
     special_tokens: bool = True
+    flat_positions: bool = False
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> VlmSettings:

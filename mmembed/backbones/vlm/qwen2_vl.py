@@ -71,7 +71,7 @@ class Qwen2VL(VisionLanguage):
 
     def placed(self, row: Row, media: Mapping[str, Tensor]) -> Tensor:
         """``(3, tokens)``: where each token stands in time, height and width."""
-        if not media:
+        if not media or self.settings.flat_positions:
             return torch.arange(row.tokens).expand(3, -1)
         ids = torch.tensor([row.input_ids])
         config = self.model.config
