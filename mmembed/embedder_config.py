@@ -23,6 +23,7 @@ class EmbedderConfig:
         media_pooling: likewise for items with media; ``""`` takes ``pooling``.
         media_span: pool items with media over these tokens alone: ``"media"`` (visual tokens and
             their markers), ``"visual"`` (without the markers), or ``""`` for the whole row.
+        dense: whether dense vectors mean anything: not where only token vectors were trained.
         skip_instruction: leave the instruction's tokens out of every output.
         multi_dim: size of a token's vector in multi-vector output; 0 for a model without.
         multi_bias: whether that projection has a bias.
@@ -35,6 +36,7 @@ class EmbedderConfig:
     pooling: str = "mean"
     media_pooling: str = ""
     media_span: str = ""
+    dense: bool = True
     skip_instruction: bool = False
     multi_dim: int = 0
     multi_bias: bool = False

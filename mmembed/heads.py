@@ -49,7 +49,7 @@ class EmbeddingHeads(nn.Module):
     @property
     def available(self) -> tuple[str, ...]:
         """Names of the outputs that this model has."""
-        heads = {"dense": True, "multi": self.multi, "sparse": self.lexical}
+        heads = {"dense": self.config.dense, "multi": self.multi, "sparse": self.lexical}
         return tuple(name for name, head in heads.items() if head)
 
     def forward(self, states: TokenStates, wanted: Collection[str] = ("dense",)) -> Outputs:

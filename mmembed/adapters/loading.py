@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +32,20 @@ def read_prepared(
     *,
     targets: str | None = None,
     key_mapping: Mapping[str, str] | None = None,
+    leave_out: Collection[str] = (),
 ) -> Prepared:
     """The adapter in a folder, ready to be put into the backbone, which is not touched.
 
     Args:
         lora_targets: of the backbone.
-        targets, key_mapping: see :meth:`mmembed.adapters.TaskAdapters.load`.
+        targets, key_mapping, leave_out: see :meth:`mmembed.adapters.TaskAdapters.load`.
 
     Raises:
         ModelLoadError: a file or tensor is missing, has no place, or has another shape, or the
             adapter is for another kind of model.
     """
-    config, found = read_adapter(folder, name, key_mapping or {})
+    config, everything = read_adapter(folder, name, key_mapping or {})
+    found = {key: tensor for key, tensor in everything.items() if key[0] not in leave_out}
     _check_base(backbone, config, folder)
     view, places = places_of(backbone, {layer for layer, _ in found}, str(folder))
     tensors = {(places[layer], part): tensor for (layer, part), tensor in found.items()}

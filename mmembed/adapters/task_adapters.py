@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -180,6 +180,7 @@ class TaskAdapters:
         revision: str | None = None,
         targets: str | None = None,
         key_mapping: Mapping[str, str] | None = None,
+        leave_out: Collection[str] = (),
     ) -> str:
         """Add an adapter from a folder or from the Hugging Face hub, in peft's format.
 
@@ -193,6 +194,7 @@ class TaskAdapters:
                 for, in place of what its config says: for files whose config matches other modules
                 today than when it was written.
             key_mapping: regular expressions of layer names in the file, each with what it becomes.
+            leave_out: layers in the file that are no part of the backbone, e.g. a head's.
 
         Returns:
             The name.
@@ -213,6 +215,7 @@ class TaskAdapters:
                 self._targets,
                 targets=targets,
                 key_mapping=key_mapping,
+                leave_out=leave_out,
             )
             self._adapters.insert({name: prepared})
         return name
