@@ -91,25 +91,38 @@ class Embedder:
         cls,
         name: str | Path = "mini",
         *,
+        preset: str | None = None,
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> Embedder:
         """Load ``"mini"``, a folder written by :meth:`save_pretrained`, or a Hugging Face id.
 
         Args:
+            preset: name of the conventions to read a published checkpoint by; found by the
+                checkpoint's name by default, and ``"none"`` for none. See :mod:`mmembed.presets`.
             device: where it runs; CUDA where there is one, else Apple's GPU, else the CPU.
             dtype: type of the backbone's weights, e.g. ``torch.bfloat16``; float32 by default.
 
         Raises:
             ModelLoadError: the folder is incomplete or a tensor has no place; names the key.
+            ConfigError: there is no such preset; names the nearest.
         """
         from mmembed.backbones import load_backbone, model_folder
+        from mmembed.gpte.text_loading import hub_folder
+        from mmembed.preset_loading import load_preset
+        from mmembed.presets import find_preset
 
-        backbone = load_backbone(name, dtype=dtype)
         target = torch.device(device) if device is not None else default_device()
-        module_of(backbone).to(target)
         folder = model_folder(name)
         config_file = None if folder is None else folder / CONFIG_NAME
+        ours = config_file is not None and config_file.exists()
+        # What was saved here says by itself how it is read.
+        known = None if ours and preset is None else find_preset(name, preset)
+        if known is not None:
+            there = folder or hub_folder(name)
+            return load_preset(there, known, name=str(name), device=target, dtype=dtype)
+        backbone = load_backbone(name, dtype=dtype)
+        module_of(backbone).to(target)
         config = EmbedderConfig(prompts=dict(backbone.prompts))
         if config_file is not None and config_file.exists():
             config = EmbedderConfig.read(config_file)

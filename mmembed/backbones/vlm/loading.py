@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mmembed.backbones.vlm.checkpoint import CheckpointLayout, model_config, tensors_of
 from mmembed.backbones.vlm.families import families
 from mmembed.backbones.vlm.model import SETTINGS_NAME, VisionLanguage, VlmSettings
 from mmembed.backbones.weights import read_json
 from mmembed.errors import ModelLoadError
 from mmembed.gpte.text_loading import quiet_transformers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 __all__ = ["family_of", "load_vision_language"]
 
@@ -30,23 +34,27 @@ def load_vision_language(
     folder: Path,
     settings: VlmSettings | None = None,
     *,
+    layout: CheckpointLayout | None = None,
     dtype: torch.dtype | None = None,
 ) -> VisionLanguage:
     """The backbone in a folder: one that was saved here, or a plain transformers checkpoint.
 
     Args:
         settings: used in place of the folder's own and the family's.
-        dtype: type of the weights; that of the checkpoint on a GPU and float32 on a CPU by default.
+        layout: how the folder's files differ from those of a plain transformers checkpoint.
+        dtype: type of the weights; float32 by default.
 
     Raises:
         ModelLoadError: no family reads this checkpoint, or a file or tensor is missing, has no
             place, or has another shape; the message names it.
     """
-    from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+    from transformers import AutoImageProcessor, AutoTokenizer
 
-    family = family_of(read_json(folder / "config.json"))
+    layout = layout or CheckpointLayout()
+    described = model_config(folder, layout)
+    family = family_of(described)
     if family is None:
-        kind = read_json(folder / "config.json").get("model_type")
+        kind = described.get("model_type")
         known = sorted(name for family in families() for name in family.model_types)
         raise ModelLoadError(
             f"{folder}: no vision-language family reads model_type {kind!r} "
@@ -57,29 +65,49 @@ def load_vision_language(
         settings = VlmSettings.from_dict(read_json(saved)) if saved.exists() else family.defaults
     try:
         with quiet_transformers():
-            model, report = AutoModel.from_pretrained(
-                folder,
-                dtype=dtype or torch.float32,
-                use_safetensors=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-            )
+            model, report = _weights(folder, layout, dtype or torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(folder)
             # One backend everywhere: vectors must not change with an unrelated installation.
             processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise ModelLoadError(f"{folder}: {error}") from error
-    _check(report, folder)
+    _check(report, folder, layout)
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if limit is not None and limit < settings.max_tokens:
         settings = replace(settings, max_tokens=int(limit))
     return family(model.eval(), tokenizer, processor, settings).eval()
 
 
-def _check(report: dict[str, Any], folder: Path) -> None:
+def _weights(
+    folder: Path, layout: CheckpointLayout, dtype: torch.dtype
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    from transformers import MODEL_MAPPING, AutoConfig, AutoModel
+
+    options: dict[str, Any] = {
+        "dtype": dtype,
+        "use_safetensors": True,
+        "output_loading_info": True,
+        "ignore_mismatched_sizes": True,
+    }
+    if not layout.config and not layout.rename:
+        found: tuple[PreTrainedModel, dict[str, Any]] = AutoModel.from_pretrained(folder, **options)
+        return found
+    described = dict(model_config(folder, layout))
+    config = AutoConfig.for_model(described.pop("model_type"), **described)
+    tensors = tensors_of(folder, layout)
+    kind: Any = MODEL_MAPPING[type(config)]
+    found = kind.from_pretrained(None, config=config, state_dict=tensors, **options)
+    return found[0], found[1]
+
+
+def _check(report: dict[str, Any], folder: Path, layout: CheckpointLayout) -> None:
+    elsewhere = [
+        k for k in report["unexpected_keys"] if k.startswith((*_LEFT_OUT, *layout.left_out))
+    ]
+    elsewhere += [key for key in report["unexpected_keys"] if layout.head(key) is not None]
     problems = {
         "is missing": report["missing_keys"],
-        "has no place": [k for k in report["unexpected_keys"] if not k.startswith(_LEFT_OUT)],
+        "has no place": [key for key in report["unexpected_keys"] if key not in elsewhere],
         "has another shape": [key for key, *_ in report["mismatched_keys"]],
     }
     for what, keys in problems.items():

@@ -1,0 +1,114 @@
+"""Loading published checkpoints by their presets: backbone, heads and adapters in their places."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from mmembed.backbones.vlm.checkpoint import head_tensors, model_config
+from mmembed.backbones.vlm.loading import load_vision_language
+from mmembed.backbones.weights import load_exactly, read_json
+from mmembed.embedder import Embedder, heads_for
+from mmembed.errors import ModelLoadError
+from mmembed.gpte.text_loading import hub_folder
+from mmembed.presets import Preset
+
+if TYPE_CHECKING:
+    from mmembed.heads import EmbeddingHeads
+
+__all__ = ["load_preset"]
+
+_ADAPTER_CONFIG = "adapter_config.json"
+
+
+def load_preset(
+    folder: Path,
+    preset: Preset,
+    *,
+    name: str,
+    device: torch.device,
+    dtype: torch.dtype | None = None,
+) -> Embedder:
+    """The checkpoint in a folder, read by a preset's conventions.
+
+    A folder that holds only an adapter in peft's format is merged, in float32, into the model that
+    its ``base_model_name_or_path`` names.
+
+    Args:
+        name: what the embedder is called.
+
+    Raises:
+        ModelLoadError: a file or tensor is missing, has no place or another shape, or the
+            checkpoint is of another kind than the preset's; the message names it.
+    """
+    adapted = (folder / _ADAPTER_CONFIG).exists() and not (folder / "config.json").exists()
+    base = _base_of(folder) if adapted else folder
+    kind = model_config(base, preset.layout).get("model_type")
+    if kind not in preset.model_types:
+        raise ModelLoadError(
+            f"{base}: model_type is {kind!r}, and preset {preset.name!r} is for "
+            f"{', '.join(preset.model_types)}: give the right preset, or preset='none'"
+        )
+    backbone = load_vision_language(base, preset.vlm, layout=preset.layout, dtype=dtype)
+    heads = heads_for(backbone, preset.embedder)
+    if heads.state_dict():
+        load_exactly(heads, head_tensors(base, preset.layout), str(base))
+    backbone.to(device)
+    model = Embedder(backbone, preset.embedder, heads=heads.to(device), name=name)
+    if adapted:
+        _merge_adapter(model, folder, preset)
+    if preset.adapters:
+        source = folder / preset.adapters
+        for task in preset.tasks:
+            model.adapters.load(source, task, **_options(model, preset))
+    return model
+
+
+def _base_of(folder: Path) -> Path:
+    named = read_json(folder / _ADAPTER_CONFIG).get("base_model_name_or_path")
+    if not named:
+        raise ModelLoadError(f"{folder / _ADAPTER_CONFIG}: 'base_model_name_or_path' is missing")
+    return hub_folder(named)
+
+
+def _options(model: Embedder, preset: Preset) -> dict[str, Any]:
+    targets = preset.layout.adapter_targets or model.backbone.lora_targets
+    return {
+        "targets": targets,
+        "key_mapping": preset.layout.rename,
+        "leave_out": tuple(preset.layout.heads),
+    }
+
+
+def _merge_adapter(model: Embedder, folder: Path, preset: Preset) -> None:
+    from mmembed.adapters.files import read_adapter
+
+    model.adapters.load(folder, "published", **_options(model, preset))
+    model.adapters.merge("published")
+    config, tensors = read_adapter(folder, "published", preset.layout.rename)
+    scale = config.lora_alpha / (math.sqrt(config.r) if config.use_rslora else config.r)
+    for theirs, ours in preset.layout.heads.items():
+        parts = {part: tensor for (layer, part), tensor in tensors.items() if layer == theirs}
+        if parts:
+            _merge_into_head(model.heads, ours, parts, scale, f"{folder}: {theirs}")
+
+
+@torch.no_grad()
+def _merge_into_head(
+    heads: EmbeddingHeads, name: str, parts: dict[str, Tensor], scale: float, where: str
+) -> None:
+    from mmembed.adapters.layer import DOWN, UP
+
+    if set(parts) != {DOWN, UP}:
+        raise ModelLoadError(f"{where}: expected {DOWN} and {UP}, found {', '.join(sorted(parts))}")
+    weight = heads.get_parameter(f"{name}.weight")
+    change = parts[UP].float() @ parts[DOWN].float()
+    if change.shape != weight.shape:
+        raise ModelLoadError(
+            f"{where}: its change has shape {tuple(change.shape)}, not {tuple(weight.shape)}"
+        )
+    weight.copy_(weight.float() + scale * change.to(weight.device))
