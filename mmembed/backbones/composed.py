@@ -140,7 +140,8 @@ class ComposedVLM(nn.Module):
     @property
     def lora_targets(self) -> str:
         """Every linear layer of the text encoder's blocks."""
-        return r"text\..*\.(query|key|value|dense|Wqkv|Wo|Wi|[qkvo]_proj|out_proj|fc[12]|(gate|up|down)_proj)"
+        names = "query|key|value|dense|Wqkv|Wo|Wi|[qkvo]_proj|out_proj|fc[12]|(gate|up|down)_proj"
+        return rf"text\..*\.({names})"
 
     @property
     def prompts(self) -> Mapping[str, str]:
