@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -150,20 +151,23 @@ class _Tiled(torch.autograd.Function):
             torch.zeros_like(t, memory_format=torch.contiguous_format) if needed else None
             for t, needed in zip(tensors, ctx.needs_input_grad[1:], strict=True)
         ]
+        width = tensors[plan.parameters].shape[1]
+        dims = plan.prefixes.dims if plan.prefixes else (width,)
         blocks = [
             _TileBlock(
-                [t.detach() for t in tensors[at : at + per_block]], grads[at : at + per_block]
+                [t.detach() for t in tensors[at : at + per_block]],
+                grads[at : at + per_block],
+                dims,
             )
             for at in range(plan.parameters, len(tensors), per_block)
         ]
         n = len(blocks[0].rows)
-        dims = plan.prefixes.dims if plan.prefixes else (blocks[0].rows.shape[1],)
         weights = plan.prefixes.weights if plan.prefixes else (1.0,)
         sums = tensors[-1].new_zeros(len(dims))
         for start in range(0, n, plan.tile_rows):
             rows = slice(start, min(start + plan.tile_rows, n))
             for block in blocks:
-                block.score(rows, dims)
+                block.score(rows)
             for k in reversed(range(len(dims))):
                 scores = [block.scores(k) for block in blocks]
                 loss = _differentiate(
@@ -171,7 +175,7 @@ class _Tiled(torch.autograd.Function):
                 )
                 sums[k] += loss
                 for block, score in zip(blocks, scores, strict=True):
-                    block.accumulate(k, score, dims)
+                    block.accumulate(k, score)
         ctx.grads = grads
         ctx.mark_non_differentiable(sums)
         return sums @ sums.new_tensor(weights), sums
@@ -213,22 +217,25 @@ def _differentiate(
 class _TileBlock:
     """One block's scores for the current rows, and where their gradients go."""
 
-    def __init__(self, tensors: list[Tensor], grads: list[Tensor | None]) -> None:
-        self.rows, self.columns = tensors[:2]
+    def __init__(
+        self, tensors: list[Tensor], grads: list[Tensor | None], dims: Sequence[int]
+    ) -> None:
+        self.rows = tensors[0]
+        self.cuts = [slice(low, high) for low, high in pairwise((0, *dims))]
+        # In pieces of their own: every tile multiplies them, and gaps between rows cost time.
+        self.columns = [tensors[1][:, cut].contiguous() for cut in self.cuts]
         self.grad_rows, self.grad_columns = grads[:2]
         # Reciprocal lengths of the prefixes, where prefixes are scored.
         self.inverse = tensors[2:]
         self.grad_inverse = grads[2:]
 
-    def score(self, rows: slice, dims: Sequence[int]) -> None:
+    def score(self, rows: slice) -> None:
         """Partial products of the tile up to each prefix, by adding slices of dimensions."""
         self.slice = rows
         self.products: list[Tensor] = []
-        low = 0
-        for high in dims:
-            part = matmul_nt(self.rows[rows, low:high], self.columns[:, low:high])
+        for cut, columns in zip(self.cuts, self.columns, strict=True):
+            part = matmul_nt(self.rows[rows, cut], columns)
             self.products.append(part.add_(self.products[-1]) if self.products else part)
-            low = high
         self.upstream: Tensor | None = None
 
     def scores(self, k: int) -> Tensor:
@@ -238,7 +245,7 @@ class _TileBlock:
         of_rows, of_columns = self.inverse
         return self.products[k] * of_rows[self.slice, k, None] * of_columns[:, k]
 
-    def accumulate(self, k: int, score: Tensor, dims: Sequence[int]) -> None:
+    def accumulate(self, k: int, score: Tensor) -> None:
         """Carry the gradient of prefix ``k``'s scores to the vectors; ``k`` runs downwards."""
         grad, score.grad = score.grad, None
         if grad is None:
@@ -253,13 +260,12 @@ class _TileBlock:
             grad = grad.mul_(of_rows[self.slice, k, None]).mul_(of_columns[:, k])
             grad = grad if self.upstream is None else grad.add_(self.upstream)
             self.upstream = grad
-        low = dims[k - 1] if k else 0
+        cut = self.cuts[k]
         if self.grad_rows is not None:
-            into = self.grad_rows[self.slice, low : dims[k]]
-            into += matmul_nt(grad, self.columns[:, low : dims[k]].T)
+            self.grad_rows[self.slice, cut] += matmul_nt(grad, self.columns[k].T)
         if self.grad_columns is not None:
-            rows = self.rows[self.slice, low : dims[k]].T
+            rows = self.rows[self.slice, cut].contiguous().T
             step = 1024  # columns at a time: the products need no second copy of the gradient
-            for at in range(0, len(self.columns), step):
-                into = self.grad_columns[at : at + step, low : dims[k]]
+            for at in range(0, len(self.columns[k]), step):
+                into = self.grad_columns[at : at + step, cut]
                 into += matmul_nt(grad[:, at : at + step].T, rows)
