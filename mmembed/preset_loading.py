@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,7 @@ def load_preset(
     """
     adapted = (folder / _ADAPTER_CONFIG).exists() and not (folder / "config.json").exists()
     base = _base_of(folder) if adapted else folder
-    kind = model_config(base, preset.layout).get("model_type")
+    kind = model_config(base, replace(preset.layout, model_type="")).get("model_type")
     if kind not in preset.model_types:
         raise ModelLoadError(
             f"{base}: model_type is {kind!r}, and preset {preset.name!r} is for "

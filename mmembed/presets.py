@@ -1,7 +1,7 @@
 """The conventions of published checkpoints: prompt, pooling, limits, heads and tensor names.
 
 One YAML file a family of checkpoints, in ``configs/models`` of the repository and
-``mmembed/presets`` of an installation.
+``mmembed/preset_files`` of an installation.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["NO_PRESET", "Preset", "find_preset", "preset_names", "read_preset"]
 #: As a preset's name: load the checkpoint without one.
 NO_PRESET = "none"
 
-_INSTALLED = Path(__file__).parent / "presets"
+_INSTALLED = Path(__file__).parent / "preset_files"
 _CHECKOUT = Path(__file__).resolve().parents[1] / "configs" / "models"
 
 

@@ -24,6 +24,7 @@ class CheckpointLayout:
     Attributes:
         config: key of ``config.json`` under which the vision-language model's own configuration
             stands, e.g. ``vlm_config``; ``""`` for the whole file.
+        model_type: family of the model where ``config.json`` has a name of its own for it.
         rename: regular expressions of tensor names, each with what it becomes in the transformers
             model. The first that matches a name renames it; none needs to.
         heads: modules of the checkpoint that are heads here, with their names here, e.g.
@@ -34,6 +35,7 @@ class CheckpointLayout:
     """
 
     config: str = ""
+    model_type: str = ""
     rename: Mapping[str, str] = field(default_factory=dict)
     heads: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
@@ -67,12 +69,11 @@ def model_config(folder: Path, layout: CheckpointLayout) -> dict[str, Any]:
         ModelLoadError: the file, or the part of it, is missing.
     """
     config = read_json(folder / "config.json")
-    if not layout.config:
-        return config
-    if not isinstance(config.get(layout.config), dict):
-        raise ModelLoadError(f"{folder / 'config.json'}: {layout.config!r} is missing")
-    part: dict[str, Any] = config[layout.config]
-    return part
+    if layout.config:
+        if not isinstance(config.get(layout.config), dict):
+            raise ModelLoadError(f"{folder / 'config.json'}: {layout.config!r} is missing")
+        config = config[layout.config]
+    return {**config, "model_type": layout.model_type} if layout.model_type else config
 
 
 def tensor_files(folder: Path) -> list[Path]:

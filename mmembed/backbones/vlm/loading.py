@@ -89,7 +89,7 @@ def _weights(
         "output_loading_info": True,
         "ignore_mismatched_sizes": True,
     }
-    if not layout.config and not layout.rename:
+    if not layout.config and not layout.model_type and not layout.rename:
         found: tuple[PreTrainedModel, dict[str, Any]] = AutoModel.from_pretrained(folder, **options)
         return found
     described = dict(model_config(folder, layout))

@@ -36,12 +36,15 @@ class Wording:
     Attributes:
         templates: by ``"role:kind"``, ``"kind"``, ``"role"`` or ``"default"``, the first that is
             there; a role is ``query`` or ``document``, a kind is ``text``, ``image`` (images and
-            pages without words), ``video`` (likewise) or ``fused`` (words beside media).
+            pages without words), ``video`` (likewise) or ``fused`` (several of these), which may
+            also be told apart as ``image+text``, ``text+video`` and so on.
         image: what stands around the visual tokens of one image, as ``{visual}``.
         video: likewise of one clip.
         between: what stands between two pieces of content.
         empty: takes the place of an item's text where the item is an empty text.
         instruction_stop: ends an instruction that ends in no punctuation.
+        instruction_gap: stands between an instruction and the words of the item.
+        instructions: instruction by kind, for items that come with none.
     """
 
     templates: Mapping[str, str] = field(
@@ -52,6 +55,8 @@ class Wording:
     between: str = "\n"
     empty: str = ""
     instruction_stop: str = ""
+    instruction_gap: str = ""
+    instructions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.templates:
@@ -71,13 +76,17 @@ class Wording:
             ConfigError: no template fits this kind of item.
         """
         content = self._content(parts)
+        kinds = _kinds(parts)
+        told = self.instruction(instruction or self.instructions.get(kinds[-1], ""))
+        if told and self.instruction_gap and any(isinstance(part, str) for part in parts):
+            told.append(Segment(self.instruction_gap, "template"))
         fields = {
-            "instruction": self.instruction(instruction),
+            "instruction": told,
             "content": self._joined(content),
             "media": self._joined([piece for piece in content if piece[0].visual is not None]),
             "text": self._joined([piece for piece in content if piece[0].visual is None]),
         }
-        return fill(self._template(role, _kind(parts)), fields)
+        return fill(self._template(role, kinds), fields)
 
     def content(self, parts: Sequence[str | Visual]) -> list[Segment]:
         """Words and media as the user mixed them, for templates that hold two items."""
@@ -91,12 +100,12 @@ class Wording:
             instruction = instruction.rstrip() + self.instruction_stop
         return [Segment(instruction, "instruction")]
 
-    def _template(self, role: str, kind: str) -> str:
-        for key in (f"{role}:{kind}", kind, role, "default"):
+    def _template(self, role: str, kinds: Sequence[str]) -> str:
+        for key in (*[f"{role}:{kind}" for kind in kinds], *kinds, role, "default"):
             if key in self.templates:
                 return self.templates[key]
         raise ConfigError(
-            f"this model has no template for {role or 'plain'} {kind} inputs "
+            f"this model has no template for {role or 'plain'} {kinds[0]} inputs "
             f"(it has: {', '.join(self.templates)})"
         )
 
@@ -121,11 +130,12 @@ class Wording:
         return joined
 
 
-def _kind(parts: Sequence[str | Visual]) -> str:
-    kinds = {"text" if isinstance(part, str) else part.kind for part in parts}
+def _kinds(parts: Sequence[str | Visual]) -> list[str]:
+    """What to call this mixture of parts, the exact name first."""
+    kinds = sorted({"text" if isinstance(part, str) else part.kind for part in parts})
     if len(kinds) > 1:
-        return "fused"
-    return kinds.pop() if kinds else "text"
+        return ["+".join(kinds), "fused"]
+    return kinds or ["text"]
 
 
 def fill(template: str, fields: Mapping[str, Sequence[Segment]]) -> list[Segment]:
