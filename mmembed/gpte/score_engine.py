@@ -30,6 +30,7 @@ __all__ = ["Block", "Prefixes", "RowLoss", "score_loss"]
 RowLoss = Callable[[Sequence[Tensor], slice, Sequence[Tensor]], Tensor]
 
 _TILE_BYTES = 6 << 20  # of one tile's scores; about five of that size live at the same time
+_TILE_ROWS = 64  # at least: products of fewer rows are bound by memory
 _WHOLE_BYTES = 4 << 20  # score matrices below this are cheaper whole
 
 
@@ -86,7 +87,7 @@ def score_loss(
     row_bytes *= len(prefixes.dims) if prefixes else 1
     if tile_rows is None:
         whole = n * row_bytes <= _WHOLE_BYTES
-        tile_rows = n if whole else max(16, _TILE_BYTES // max(row_bytes, 1))
+        tile_rows = n if whole else max(_TILE_ROWS, _TILE_BYTES // max(row_bytes, 1))
     if tile_rows >= n:
         return _whole(row_loss, blocks, parameters, prefixes)
 
