@@ -5,7 +5,7 @@
 Run it in the full environment: the peer's processor needs torchvision. A random model with the
 architecture of Qwen2-VL and about 100 million parameters is saved to disk, and both load it. Images
 of mixed sizes, texts of mixed lengths and pairs of both come mixed in one call, in float32, on the
-same threads. Each round times both in turn; memory is the peak of a fresh process that encodes once.
+same threads. Each round times both in turn; memory is the peak of a fresh process encoding once.
 """
 
 from __future__ import annotations
