@@ -62,11 +62,7 @@ class Preset:
 
     def covers(self, checkpoint: str) -> bool:
         """Whether a repository of this name, or a folder, is one of the family's."""
-        wanted = checkpoint.lower()
-        return any(
-            fnmatchcase(wanted, pattern.lower() if "/" in wanted else _last(pattern).lower())
-            for pattern in self.checkpoints
-        )
+        return _covers(self.checkpoints, checkpoint)
 
 
 def preset_names() -> tuple[str, ...]:
@@ -89,7 +85,8 @@ def find_preset(checkpoint: str | Path, preset: str | None = None) -> Preset | N
     if preset is not None:
         return read_preset(preset)
     name = _known_as(checkpoint)
-    return next((one for one in _all() if one.covers(name)), None)
+    found = next((one for one in preset_names() if _covers(_patterns(one), name)), None)
+    return None if found is None else read_preset(found)
 
 
 def read_preset(name: str, folder: Path | None = None) -> Preset:
@@ -169,13 +166,28 @@ def _known_as(checkpoint: str | Path) -> str:
     return folder.name
 
 
+def _covers(patterns: Iterable[str], checkpoint: str) -> bool:
+    wanted = checkpoint.lower()
+    return any(
+        fnmatchcase(wanted, pattern.lower() if "/" in wanted else _last(pattern).lower())
+        for pattern in patterns
+    )
+
+
 def _last(pattern: str) -> str:
     return pattern.rpartition("/")[2]
 
 
 @cache
-def _all() -> tuple[Preset, ...]:
-    return tuple(read_preset(name) for name in preset_names())
+def _patterns(name: str) -> tuple[str, ...]:
+    """The checkpoints of one preset: a file that is broken elsewhere is no other model's concern."""
+    import yaml
+
+    try:
+        content = yaml.safe_load((_folder() / f"{name}.yaml").read_text(encoding="utf-8"))
+        return tuple(map(str, content["checkpoints"]))
+    except (yaml.YAMLError, KeyError, TypeError):
+        return ()
 
 
 def _folder() -> Path:
