@@ -180,7 +180,7 @@ def _last(pattern: str) -> str:
 
 @cache
 def _patterns(name: str) -> tuple[str, ...]:
-    """The checkpoints of one preset: a file that is broken elsewhere is no other model's concern."""
+    """The checkpoints of one preset; a file broken elsewhere is no other model's concern."""
     import yaml
 
     try:
