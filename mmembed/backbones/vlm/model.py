@@ -49,6 +49,7 @@ class VlmSettings:
         min_pixels: smallest image, in pixels after resizing; None keeps the processor's own.
         max_pixels: likewise the largest, of images and pages.
         max_frame_pixels: likewise of a clip's frame; None takes ``max_pixels``.
+        image_size: stretch every image to this width and height before anything else; None does not.
         max_frames: frames sampled from a clip.
         fps: frames a second to sample, capped by ``max_frames``; None spreads them evenly.
         page_dpi: resolution at which pages are rendered before they are resized.
@@ -64,6 +65,7 @@ class VlmSettings:
     min_pixels: int | None = None
     max_pixels: int | None = None
     max_frame_pixels: int | None = None
+    image_size: int | None = None
     max_frames: int = 8
     fps: float | None = None
     page_dpi: int = 144
@@ -354,6 +356,8 @@ class VisionLanguage(nn.Module):
                 pictures.append(part.image)
             elif not isinstance(part, (str, Frames)):
                 pictures.append(part)
+        if side := self.settings.image_size:
+            pictures = [picture.resize((side, side)) for picture in pictures]
         seen = iter(self.images(pictures) if pictures else [])
         parts: list[str | Visual] = []
         for part in item.parts:
