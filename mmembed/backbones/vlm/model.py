@@ -49,7 +49,7 @@ class VlmSettings:
         min_pixels: smallest image, in pixels after resizing; None keeps the processor's own.
         max_pixels: likewise the largest, of images and pages.
         max_frame_pixels: likewise of a clip's frame; None takes ``max_pixels``.
-        image_size: stretch every image to this width and height before anything else; None does not.
+        image_size: stretch every image to this width and height first; None does not.
         max_frames: frames sampled from a clip.
         fps: frames a second to sample, capped by ``max_frames``; None spreads them evenly.
         page_dpi: resolution at which pages are rendered before they are resized.
