@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from mmembed.backbones.base import Backbone, module_of
 from mmembed.embedder_config import CONFIG_NAME, EmbedderConfig
-from mmembed.embeddings import Embeddings, Vectors, truncate
+from mmembed.embeddings import Embeddings, Vectors, one_output, truncate
 from mmembed.encoded import Encoded
 from mmembed.encoding import encode_stream
 from mmembed.errors import ConfigError
@@ -229,7 +229,8 @@ class Embedder:
                 for what an input is (a plain ``str`` is text, always).
             role: picks the model's prompt for queries or documents.
             instruction: replaces that prompt. An item's own ``instruction`` goes before both.
-            task: name of a task adapter for all inputs, or one name an input.
+            task: name of a task adapter for all inputs, or one name an input; the model's own
+                where there is one by default.
             output: ``"dense"``, ``"multi"`` or ``"sparse"``, or several of them.
             dim: keep the first ``dim`` dimensions of dense vectors, normalised again (Matryoshka).
             on_error: what to do about an input that cannot be read: ``"raise"`` its error;
@@ -274,7 +275,7 @@ class Embedder:
             found.dense = truncate(found.dense, dim)
         if not isinstance(output, str):
             return found
-        return _one_output(found, output, single=single, as_torch=convert_to == "torch")
+        return one_output(found, output, single=single, as_torch=convert_to == "torch")
 
     def encode_query(self, inputs: ItemLike | Iterable[ItemLike], **options: Any) -> Any:
         """:meth:`encode` with ``role="query"``."""
@@ -312,7 +313,7 @@ class Embedder:
         )
 
     def _tasks(self, task: str | Sequence[str] | None) -> Callable[[int], str] | None:
-        if task is None:
+        if task is None and not (task := self.config.task):
             return None
         named = [task] if isinstance(task, str) else list(task)
         for name in dict.fromkeys(named):
@@ -386,18 +387,6 @@ def read_heads(heads: EmbeddingHeads, file: Path) -> None:
     from mmembed.backbones.weights import load_exactly, read_safetensors
 
     load_exactly(heads, read_safetensors(file), str(file))
-
-
-def _one_output(found: Embeddings, output: Output, *, single: bool, as_torch: bool) -> Any:
-    if output == "multi":
-        assert found.multi is not None
-        return found.multi[0] if single else found.multi
-    if output == "sparse":
-        assert found.sparse is not None
-        return found.sparse[0] if single else found.sparse
-    assert found.dense is not None
-    dense = found.dense[0] if single else found.dense
-    return torch.from_numpy(dense) if as_torch else dense
 
 
 def default_device() -> torch.device:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +27,8 @@ class EmbedderConfig:
         skip_instruction: leave the instruction's tokens out of every output.
         multi_dim: size of a token's vector in multi-vector output; 0 for a model without.
         multi_bias: whether that projection has a bias.
+        multi_tasks: task adapters that have a projection of their own, as Jina-v4's have.
+        task: task adapter of inputs for which none is asked; ``""`` for the base model.
         lexical: whether the model has a head for sparse lexical weights.
         prompts: instruction by role, used for items that bring none of their own.
         normalize: L2-normalise dense vectors, as cosine search expects.
@@ -40,12 +42,15 @@ class EmbedderConfig:
     skip_instruction: bool = False
     multi_dim: int = 0
     multi_bias: bool = False
+    multi_tasks: Sequence[str] = ()
+    task: str = ""
     lexical: bool = False
     prompts: Mapping[str, str] = field(default_factory=dict)
     normalize: bool = True
     batch_tokens: int = 4096
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "multi_tasks", tuple(self.multi_tasks))
         if self.media_span not in ("", "media", "visual"):
             raise ConfigError(f"media_span {self.media_span!r} is neither 'media' nor 'visual'")
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from mmembed.encoded import Encoded, SparseVector
 from mmembed.errors import InputError
 
-__all__ = ["Embeddings", "Vectors", "truncate"]
+__all__ = ["Embeddings", "Vectors", "one_output", "truncate"]
 
 Vectors: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -85,3 +85,16 @@ def _csr(rows: Sequence[SparseVector | None], vocab: int) -> Tensor:
         torch.from_numpy(np.concatenate([empty.weights, *(row.weights for row in filled)])),
         size=(len(rows), vocab),
     )
+
+
+def one_output(found: Embeddings, output: str, *, single: bool, as_torch: bool) -> Any:
+    """The one output that was asked for, or its only row."""
+    if output == "multi":
+        assert found.multi is not None
+        return found.multi[0] if single else found.multi
+    if output == "sparse":
+        assert found.sparse is not None
+        return found.sparse[0] if single else found.sparse
+    assert found.dense is not None
+    dense = found.dense[0] if single else found.dense
+    return torch.from_numpy(dense) if as_torch else dense

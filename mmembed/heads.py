@@ -40,6 +40,12 @@ class EmbeddingHeads(nn.Module):
         self.multi: MultiVectorHead | None = None
         if config.multi_dim:
             self.multi = MultiVectorHead(width, config.multi_dim, config.multi_bias)
+        self.task_multi = nn.ModuleDict(
+            {
+                task: MultiVectorHead(width, config.multi_dim, config.multi_bias)
+                for task in config.multi_tasks
+            }
+        )
         self.lexical: LexicalHead | None = None
         if config.lexical:
             if not vocab:
@@ -59,10 +65,30 @@ class EmbeddingHeads(nn.Module):
         if "dense" in wanted:
             out.dense = self._dense(states)
         if "multi" in wanted and self.multi is not None:
-            out.multi, out.multi_mask = self.multi(states, exclude=self._skipped(states))
+            out.multi, out.multi_mask = self._multi(self.multi, states)
         if "sparse" in wanted and self.lexical is not None:
             out.sparse = self.lexical(states, exclude=self._skipped(states))
         return out
+
+    def _multi(self, base: nn.Module, states: TokenStates) -> tuple[Tensor, Tensor]:
+        """Token vectors and their mask, each row through the projection of its task."""
+        vectors, mask = base(states, exclude=self._skipped(states))
+        if not self.task_multi:
+            return vectors, mask
+        from mmembed.adapters.routing import current_route  # with peft, which most do without
+
+        route = current_route()
+        if route is None:
+            return vectors, mask
+        for task in route.names:
+            if task not in self.task_multi:
+                continue
+            own, _ = self.task_multi[task](states, exclude=self._skipped(states))
+            if route.uniform:
+                return own, mask
+            _, rows = route.place(task, vectors, "the multi-vector head")
+            vectors = vectors.index_copy(0, rows, own[rows])
+        return vectors, mask
 
     def _skipped(self, states: TokenStates) -> str | None:
         skip = self.config.skip_instruction and "instruction" in states.spans

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,9 +18,6 @@ from mmembed.embedder import Embedder, heads_for
 from mmembed.errors import ModelLoadError
 from mmembed.gpte.text_loading import hub_folder
 from mmembed.presets import Preset
-
-if TYPE_CHECKING:
-    from mmembed.heads import EmbeddingHeads
 
 __all__ = ["load_preset"]
 
@@ -57,7 +55,10 @@ def load_preset(
     backbone = load_vision_language(base, preset.vlm, layout=preset.layout, dtype=dtype)
     heads = heads_for(backbone, preset.embedder)
     if heads.state_dict():
-        load_exactly(heads, head_tensors(base, preset.layout), str(base))
+        tensors = head_tensors(base, preset.layout)
+        for task in preset.embedder.multi_tasks:
+            tensors |= _task_head(folder / preset.adapters, task, preset, tensors)
+        load_exactly(heads, tensors, str(base))
     backbone.to(device)
     model = Embedder(backbone, preset.embedder, heads=heads.to(device), name=name)
     if adapted:
@@ -86,30 +87,56 @@ def _options(model: Embedder, preset: Preset) -> dict[str, Any]:
 
 
 def _merge_adapter(model: Embedder, folder: Path, preset: Preset) -> None:
-    from mmembed.adapters.files import read_adapter
-
     model.adapters.load(folder, "published", **_options(model, preset))
     model.adapters.merge("published")
-    config, tensors = read_adapter(folder, "published", preset.layout.rename)
-    scale = config.lora_alpha / (math.sqrt(config.r) if config.use_rslora else config.r)
-    for theirs, ours in preset.layout.heads.items():
-        parts = {part: tensor for (layer, part), tensor in tensors.items() if layer == theirs}
-        if parts:
-            _merge_into_head(model.heads, ours, parts, scale, f"{folder}: {theirs}")
+    changed = _head_changes(folder, "published", preset)
+    for name, change in changed.items():
+        weight = model.heads.get_parameter(name)
+        with torch.no_grad():
+            weight.copy_(_sum(weight, change, f"{folder}: {name}"))
 
 
-@torch.no_grad()
-def _merge_into_head(
-    heads: EmbeddingHeads, name: str, parts: dict[str, Tensor], scale: float, where: str
-) -> None:
+def _task_head(
+    folder: Path, task: str, preset: Preset, tensors: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The projection of one task: the shared one with the task's change."""
+    changes = _head_changes(folder, task, preset)
+    found = {}
+    for name, tensor in tensors.items():
+        if name.startswith("multi."):
+            change = changes.get(name)
+            own = tensor if change is None else _sum(tensor, change, f"{folder}: {task}: {name}")
+            found[f"task_multi.{task}.{name.removeprefix('multi.')}"] = own
+    if not changes:
+        raise ModelLoadError(f"{folder}: adapter {task!r} has no layer of a head")
+    return found
+
+
+def _head_changes(folder: Path, adapter: str, preset: Preset) -> dict[str, Tensor]:
+    """What an adapter adds to the heads' weights, float32, by their names here.
+
+    Raises:
+        ModelLoadError: a tensor of such a layer is missing or unknown.
+    """
+    from mmembed.adapters.files import read_adapter
     from mmembed.adapters.layer import DOWN, UP
 
-    if set(parts) != {DOWN, UP}:
-        raise ModelLoadError(f"{where}: expected {DOWN} and {UP}, found {', '.join(sorted(parts))}")
-    weight = heads.get_parameter(f"{name}.weight")
-    change = parts[UP].float() @ parts[DOWN].float()
+    config, tensors = read_adapter(folder, adapter, preset.layout.rename)
+    scale = config.lora_alpha / (math.sqrt(config.r) if config.use_rslora else config.r)
+    found = {}
+    for theirs, ours in preset.layout.heads.items():
+        parts = {part: tensor for (layer, part), tensor in tensors.items() if layer == theirs}
+        if parts and set(parts) != {DOWN, UP}:
+            have = ", ".join(sorted(parts))
+            raise ModelLoadError(f"{folder}: {theirs}: expected {DOWN} and {UP}, found {have}")
+        if parts:
+            found[f"{ours}.weight"] = scale * (parts[UP].float() @ parts[DOWN].float())
+    return found
+
+
+def _sum(weight: Tensor, change: Tensor, where: str) -> Tensor:
     if change.shape != weight.shape:
         raise ModelLoadError(
             f"{where}: its change has shape {tuple(change.shape)}, not {tuple(weight.shape)}"
         )
-    weight.copy_(weight.float() + scale * change.to(weight.device))
+    return (weight.float() + change.to(weight.device)).to(weight.dtype)
