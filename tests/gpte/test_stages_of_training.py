@@ -1,4 +1,4 @@
-"""Options of a stage at work: streams of every kind, precision, adapters, trackers, dead workers."""
+"""Options of a stage at work: all kinds of streams, precision, adapters, trackers, lost workers."""
 
 from __future__ import annotations
 

@@ -22,7 +22,14 @@ from mmembed.gpte.text_encoder import TextEncoder
 from mmembed.gpte.text_settings import TextSettings
 from mmembed.gpte.tokenizing import Tokenizing
 
-__all__ = ["CompiledTextEncoder", "DenseGraph", "load_compiled", "write_compiled"]
+__all__ = [
+    "CompiledTextEncoder",
+    "DenseGraph",
+    "example_inputs",
+    "exported_program",
+    "load_compiled",
+    "write_compiled",
+]
 
 INPUTS = ("input_ids", "attention_mask", "pooled_mask")
 _SETTINGS = "text_encoder.json"
@@ -61,8 +68,12 @@ class DenseGraph(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor, pooled_mask: Tensor) -> Tensor:
         """``pooled_mask`` marks the tokens to pool, among those of ``attention_mask``."""
         every = self.mixture is not None
+        options = {"use_cache": False} if getattr(self.model.config, "use_cache", None) else {}
         output = self.model(
-            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=every
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            output_hidden_states=every,
+            **options,
         )
         hidden = output.last_hidden_state
         if self.mixture is not None:
@@ -97,6 +108,30 @@ class DenseGraph(nn.Module):
         if name == "position_weighted":
             return torch.arange(1, mask.shape[1] + 1, device=mask.device) * mask
         return mask
+
+
+def exported_program(encoder: TextEncoder) -> torch.export.ExportedProgram:
+    """The padded form as PyTorch's own graph, with batch and length left open."""
+    was_training = encoder.training
+    graph = DenseGraph(encoder.eval()).eval()
+    sizes = {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}
+    try:
+        with torch.no_grad():
+            return torch.export.export(
+                graph, example_inputs(encoder.device), dynamic_shapes=(sizes, sizes, sizes)
+            )
+    finally:
+        encoder.train(was_training)
+
+
+def example_inputs(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Ids, and masks that differ in every way that masks can."""
+    ids = torch.full((2, 7), 5, dtype=torch.int64, device=device)
+    mask = torch.ones_like(ids)
+    mask[1, 4:] = 0
+    pooled = mask.clone()  # a tensor of its own: inputs that are one tensor become one input
+    pooled[:, 0] = 0
+    return ids, mask, pooled
 
 
 class CompiledTextEncoder:

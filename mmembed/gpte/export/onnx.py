@@ -15,6 +15,7 @@ from mmembed.gpte.export.graph import (
     INPUTS,
     CompiledTextEncoder,
     DenseGraph,
+    example_inputs,
     load_compiled,
     padded_inputs,
     write_compiled,
@@ -80,16 +81,11 @@ def write_onnx(encoder: TextEncoder, file: Path) -> None:
 
 
 def _program(graph: DenseGraph, device: torch.device) -> Any:
-    example = torch.full((2, 7), 5, dtype=torch.int64, device=device)
-    mask = torch.ones_like(example)
-    mask[1, 4:] = 0
-    pooled = mask.clone()  # a tensor of its own: inputs that are one tensor become one input
-    pooled[:, 0] = 0
     sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
     with torch.no_grad():
         return torch.onnx.export(
             graph,
-            (example, mask, pooled),
+            example_inputs(device),
             dynamo=True,
             dynamic_shapes=(sizes, sizes, sizes),
             input_names=list(INPUTS),

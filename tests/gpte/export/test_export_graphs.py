@@ -109,6 +109,28 @@ def test_openvino(wordpiece: Fast, tmp_path: Path, capsys: pytest.CaptureFixture
         export_openvino(encoder, tmp_path / "none", calibration=[])
 
 
+@pytest.mark.parametrize("family", ["Bert", "XLMRoberta", "ModernBert", "Qwen3"])
+def test_openvino_keeps_attention_whole(family: str, bytes_bpe: Fast, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    pytest.importorskip("nncf")
+    encoder = encoder_of(family, bytes_bpe)
+    export_openvino(encoder, tmp_path / "float")
+    graph = load_openvino(tmp_path / "float")
+    one = np.concatenate([graph.encode([text]) for text in TEXTS])
+    np.testing.assert_allclose(one, encode(encoder, TEXTS).numpy(), rtol=0, atol=1e-4)
+    assert "ScaledDotProductAttention" in (tmp_path / "float/openvino_model.xml").read_text()
+
+
+def test_openvino_by_way_of_onnx(wordpiece: Fast, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("openvino")
+    pytest.importorskip("nncf")
+    encoder = encoder_of("T5", wordpiece)
+    export_openvino(encoder, tmp_path / "float")
+    found = load_openvino(tmp_path / "float").encode(TEXTS)
+    np.testing.assert_allclose(found, encode(encoder, TEXTS).numpy(), rtol=0, atol=1e-4)
+
+
 def test_what_has_no_graph_is_refused(wordpiece: Fast, tmp_path: Path) -> None:
     for settings, words in (
         ({"heads": ("dense", "multi")}, "heads besides dense"),
