@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from codeembed.transform.op import RefusedError
 from codeembed.transform.tree import Code, Node
@@ -47,7 +48,8 @@ def enclosing_function(code: Code, node: Node) -> Node | None:
     return next((n for n in node.ancestors() if n.type in code.syntax.functions), None)
 
 
-def variables(code: Code, function: Node) -> list[Variable]:
+@lru_cache(maxsize=128)
+def variables(code: Code, function: Node) -> tuple[Variable, ...]:
     """The locals and parameters of an outermost function, by first occurrence."""
     occurrences: dict[str, list[Node]] = defaultdict(list)
     mentions: dict[str, list[Node]] = defaultdict(list)
@@ -74,7 +76,7 @@ def variables(code: Code, function: Node) -> list[Variable]:
             or _occurrence_refusal(code, scopes, nodes)
         )
         found.append(variable)
-    return found
+    return tuple(found)
 
 
 def check_free(code: Code, name: str) -> None:

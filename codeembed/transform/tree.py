@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from codeembed.languages import Language, normalise_name
 from codeembed.languages import language as find_language
@@ -13,6 +14,9 @@ from codeembed.parse import parse
 from codeembed.transform.syntax import Syntax
 from codeembed.transform.syntaxes import SYNTAXES
 from mmembed.errors import InputError
+
+if TYPE_CHECKING:
+    import tree_sitter
 
 __all__ = ["Code", "Node"]
 
@@ -84,7 +88,6 @@ class Code:
         text: The bytes as given.
         source: What was parsed.
         offset: Where ``text`` begins in ``source``.
-        nodes: Every node in pre-order.
         has_error: Whether the tree holds an ERROR or a MISSING node.
     """
 
@@ -95,9 +98,8 @@ class Code:
         self.prefix, self.suffix = prefix, suffix
         self.source = prefix + text + suffix
         self.offset = len(prefix)
-        tree = parse(self.source, language)
-        self.has_error = tree.root_node.has_error
-        self.nodes = _flatten(tree)
+        self._tree = parse(self.source, language)
+        self.has_error = self._tree.root_node.has_error
 
     @classmethod
     def read(cls, text: bytes, language: str) -> Code:
@@ -126,6 +128,11 @@ class Code:
     def again(self, text: bytes) -> Code:
         """Other text in the same wrapping; it may have errors."""
         return Code(text, self.language, self.prefix, self.suffix)
+
+    @cached_property
+    def nodes(self) -> list[Node]:
+        """Every node in pre-order; made when first asked for."""
+        return _flatten(self._tree)
 
     @property
     def root(self) -> Node:
@@ -185,12 +192,13 @@ class Code:
         return b"\r\n" if b"\r\n" in self.text else b"\n"
 
 
-def _flatten(tree: object) -> list[Node]:
-    cursor = tree.walk()  # type: ignore[attr-defined]
+def _flatten(tree: tree_sitter.Tree) -> list[Node]:
+    cursor = tree.walk()
     nodes: list[Node] = []
     parent: Node | None = None
     while True:
         raw = cursor.node
+        assert raw is not None  # a cursor always stands on a node
         node = Node(
             raw.type,
             cursor.field_name or "",

@@ -24,11 +24,6 @@ class Store:
     value: Node
 
 
-@lru_cache(maxsize=64)
-def _locals(code: Code, function: Node) -> tuple[Variable, ...]:
-    return tuple(variables(code, function))
-
-
 def _function_of(code: Code, node: Node) -> Node | None:
     return next((f for f in outer_functions(code) if node.within(f)), None)
 
@@ -55,14 +50,14 @@ def plain(code: Code, node: Node) -> bool:
     if node.type in code.syntax.literals:
         return not any(each.type == "interpolation" for each in code.below(node))
     if node.type in code.syntax.variables:
-        return any(v.name == code.of(node) and not v.refusal for v in _locals(code, function))
+        return any(v.name == code.of(node) and not v.refusal for v in variables(code, function))
     return numeric(code, node)
 
 
 @lru_cache(maxsize=64)
 def numeric_names(code: Code, function: Node) -> frozenset[str]:
     """Locals that only ever hold numbers: the greatest set that its own assignments support."""
-    found = {v.name: v for v in _locals(code, function) if not v.refusal}
+    found = {v.name: v for v in variables(code, function) if not v.refusal}
     names = {name for name, v in found.items() if not _maybe_other(code, v)}
     changed = True
     while changed:
@@ -176,7 +171,7 @@ def store(code: Code, statement: Node) -> Store | None:
     function = _function_of(code, statement)
     if function is None:
         return None
-    free = {v.name: v for v in _locals(code, function) if not v.refusal}
+    free = {v.name: v for v in variables(code, function) if not v.refusal}
     targets: list[tuple[Node, Node]] = []
     for node in code.below(statement):
         if node.type not in syntax.variables or node.parent is None:

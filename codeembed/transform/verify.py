@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from codeembed.transform.execute import compare, generated_inputs, target_of
-from codeembed.transform.lexemes import lexemes, same_tokens
+from codeembed.transform.lexemes import same_tokens
 from codeembed.transform.op import Change, Operation, Tally, changes
-from codeembed.transform.ops.rename import Canonicalise
 from codeembed.transform.registry import DEVIANTS, PRESERVING
+from codeembed.transform.scopes import outer_functions, variables
 from codeembed.transform.tree import Code
 
 __all__ = ["OperationReport", "Report", "alpha_equivalent", "canonical", "verify"]
@@ -22,28 +22,29 @@ _LAYOUT = frozenset({"respace", "blank-line", "reindent", "compress", "remove-co
 
 
 def canonical(code: Code) -> list[tuple[str, bytes]]:
-    """Tokens with every variable replaced by its order of appearance, at fixed points."""
-    order: dict[bytes, int] = {}
+    """Tokens with every variable that may be renamed replaced by its order in its function."""
+    labels: dict[int, bytes] = {}
+    for function in outer_functions(code):
+        free = [v for v in variables(code, function) if not v.refusal]
+        for order, variable in enumerate(free):
+            for node in variable.occurrences:
+                labels[node.index] = str(order).encode()
     tokens: list[tuple[str, bytes]] = []
-    for each in lexemes(code):
-        text = code.source[each.start : each.end]
-        if each.type in code.syntax.variables or each.type in ("identifier", "name"):
-            text = str(order.setdefault(text, len(order))).encode()
-        tokens.append((each.type, text))
-    return tokens
+    for node in code.nodes:
+        if node.index in labels and node.type in code.syntax.shorthands:
+            # `{x}` is `{x: x}`: the field keeps its name when the variable gets another.
+            tokens.append(("field", code.bytes_of(node)))
+        if node.index in labels:
+            tokens.append(("variable", labels[node.index]))
+        elif not node.children and not (node.parent and node.parent.index in labels):
+            field = "property" in node.type
+            tokens.append(("field" if field else node.type, code.bytes_of(node)))
+    return [each for each in tokens if each != (":", b":")]
 
 
 def alpha_equivalent(first: Code, second: Code) -> bool:
     """Whether two sources become equal when each names its locals canonically."""
-    return _canonical_text(first) == _canonical_text(second)
-
-
-def _canonical_text(code: Code) -> list[tuple[str, bytes]]:
-    text = code.text
-    for change in changes(code, Canonicalise()):
-        text = change.edit.apply(text)
-        code = code.again(text)
-    return canonical(code)
+    return canonical(first) == canonical(second)
 
 
 @dataclass(slots=True)
