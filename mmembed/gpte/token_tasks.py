@@ -28,6 +28,7 @@ from mmembed.gpte.objectives.tokens import (
     rtd_loss,
     token_factor,
 )
+from mmembed.gpte.onednn import use_onednn
 from mmembed.gpte.protocols import Outputs
 from mmembed.gpte.reading import TextBatch
 from mmembed.gpte.rows import Row
@@ -232,7 +233,8 @@ def task_of(config: TokenTaskConfig, encoder: TextEncoder) -> TokenTask:
     if config.task == "rtd":
         generator = TextEncoder.from_pretrained(str(config.generator), lm_head=True).full
         discriminator = TextEncoder.from_pretrained(str(config.discriminator)).full
-        return ReplacedTokens(config, encoder, generator, discriminator.train())
+        generator, discriminator = use_onednn(generator), use_onednn(discriminator.train())
+        return ReplacedTokens(config, encoder, generator, discriminator)
     _ = encoder.lm_head
     if config.task == "ntp":
         if getattr(encoder.full, "is_gradient_checkpointing", False):
