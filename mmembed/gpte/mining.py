@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ __all__ = ["CrossEncoder", "MinedRow", "Reranker", "candidates", "mine_negatives
 
 _log = logging.getLogger(__name__)
 _QUERIES = 256
+_OWN = -1  # the positive, among numbers of documents
 
 
 class Reranker(Protocol):
@@ -44,15 +46,19 @@ class MinedRow:
 
     Attributes:
         scores: cosines of the positive and then of each negative.
+        reranker_scores: the reranker's log-odds of the same; empty without one.
     """
 
     example: Example
     negatives: tuple[str, ...]
     scores: tuple[float, ...]
+    reranker_scores: tuple[float, ...] = ()
 
 
 def run_mine(stage: MineStage, context: Context) -> Outcome:
     """Mine every source, and write ``rows.jsonl``: query, positive, negatives, scores.
+
+    With a reranker there are ``reranker_scores`` too, for a later stage to be taught (``teacher``).
 
     Raises:
         ConfigError: the sources give no row with a negative.
@@ -131,8 +137,10 @@ def mine_negatives(
         for example, row in zip(part, scores, strict=True):
             own = float(row[number[str(example.positive)]])
             picked = candidates(row, answers[example.query], own, stage)
+            judged: dict[int, float] = {}
             if reranker is not None and picked:
-                picked = _judged(reranker, example, picked, corpus, stage.reranker_share)
+                judged = _judged(reranker, example, picked, corpus, stage.reranker_share)
+                picked = [i for i in picked if i in judged]
             if stage.sample and len(picked) > stage.negatives:
                 chosen = rng.choice(len(picked), stage.negatives, replace=False)
                 picked = [picked[i] for i in sorted(chosen)]
@@ -141,6 +149,7 @@ def mine_negatives(
                 example,
                 tuple(corpus[i] for i in picked),
                 (own, *(float(row[i]) for i in picked)),
+                tuple(judged[i] for i in (_OWN, *picked)) if judged else (),
             )
 
 
@@ -160,12 +169,19 @@ def candidates(scores: Tensor, answers: set[int], own: float, stage: MineStage) 
 
 def _judged(
     reranker: Reranker, example: Example, picked: list[int], corpus: list[str], share: float
-) -> list[int]:
-    """Those that the reranker scores clearly below the positive, as probabilities."""
+) -> dict[int, float]:
+    """Log-odds of the positive, under ``_OWN``, and of those that the reranker gives clearly lower
+    probabilities."""
     pairs = [(example.query, str(example.positive))]
     pairs += [(example.query, corpus[i]) for i in picked]
     own, *others = reranker(pairs)
-    return [i for i, score in zip(picked, others, strict=True) if score < share * own]
+    kept = {i: score for i, score in zip(picked, others, strict=True) if score < share * own}
+    return {i: _log_odds(score) for i, score in {_OWN: own, **kept}.items()}
+
+
+def _log_odds(probability: float) -> float:
+    inside = min(max(probability, 1e-12), 1.0 - 1e-12)
+    return math.log(inside / (1.0 - inside))
 
 
 def _record(row: MinedRow) -> dict[str, Any]:
@@ -175,6 +191,8 @@ def _record(row: MinedRow) -> dict[str, Any]:
         "negatives": list(row.negatives),
         "scores": list(row.scores),
     }
+    if row.reranker_scores:
+        found["reranker_scores"] = list(row.reranker_scores)
     if row.example.instruction is not None:
         found["instruction"] = row.example.instruction
     return found
@@ -220,5 +238,5 @@ class CrossEncoder:
                 return_tensors="pt",
             )
             logits = self.model(**batch.to(self.model.device)).logits
-            found += torch.sigmoid(logits.float().squeeze(1)).tolist()
+            found += torch.sigmoid(logits.double().squeeze(1)).tolist()
         return found

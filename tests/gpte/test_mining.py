@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -91,7 +92,11 @@ def test_the_reranker_has_the_last_word(encoder: TextEncoder, source: SourceConf
     def judge(pairs: Sequence[tuple[str, str]]) -> list[float]:
         return [0.5] + [0.1 if "fox" in document else 0.9 for _, document in pairs[1:]]
 
-    rows = mine_negatives(encoder, examples(source), source, stage(source, reranker="x"), judge)
+    options = stage(source, reranker="x")
+    rows = list(mine_negatives(encoder, examples(source), source, options, judge))
+    for row in rows:
+        # Log-odds of 0.5 for the positive, and of 0.1 for what is kept.
+        assert row.reranker_scores == pytest.approx([0.0, *[math.log(1 / 9)] * len(row.negatives)])
     found = [text for row in rows for text in row.negatives]
     assert found
     assert all("fox" in text for text in found)
@@ -101,7 +106,7 @@ def test_a_mined_file_trains_the_next_stage(tmp_path: Path, source: SourceConfig
     bert = str(tiny_model("bert", tmp_path / "bert"))
     reranker = str(tiny_model("bert", tmp_path / "reranker", reranker=True))
     data = {"sources": [{"path": source.path, "licence": "CC BY 4.0"}]}
-    mined = {"path": "stage://mined", "negatives": ["negatives"], "teacher": "scores"}
+    mined = {"path": "stage://mined", "negatives": ["negatives"], "teacher": "reranker_scores"}
     recipe = recipe_from(
         {
             "name": "two",
@@ -126,7 +131,7 @@ def test_a_mined_file_trains_the_next_stage(tmp_path: Path, source: SourceConfig
     assert outcomes["mined"].rows is not None
     lines = [json.loads(line) for line in outcomes["mined"].rows.open(encoding="utf-8")]
     assert len(lines) == outcomes["mined"].metrics["rows"] == 30
-    assert all(len(line["scores"]) == 4 for line in lines)
+    assert all(len(line["scores"]) == len(line["reranker_scores"]) == 4 for line in lines)
     assert outcomes["fine"].model is not None
     card = (outcomes["fine"].model / "README.md").read_text()
     assert "| mined | 30 | CC BY 4.0 |" in card  # of the texts that were mined
