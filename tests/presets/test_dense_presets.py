@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -169,3 +171,19 @@ def test_a_preset_can_be_named_or_turned_off(folders: dict[str, Path], tmp_path:
     off = Embedder.from_pretrained(known, preset="none")
     assert not off.backbone.settings.flat_positions  # type: ignore[attr-defined]
     assert off.config.pooling == "mean"
+
+
+@pytest.mark.parametrize("name", ["unite_qwen2_vl"])
+def test_a_checkpoint_may_have_a_name_of_its_own_for_its_family(
+    name: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    known = folders["Unite-Base-Qwen2-VL-2B:qwen2_vl"]
+    folder = Path(shutil.copytree(known, tmp_path / "Unite-Instruct-Qwen2-VL-2B"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": name}))
+    expected = Embedder.from_pretrained(known).encode(FUSED)
+    model = Embedder.from_pretrained(folder)
+    np.testing.assert_allclose(model.encode(FUSED), expected, atol=1e-6)
+    model.save_pretrained(tmp_path / "mine")
+    again = Embedder.from_pretrained(tmp_path / "mine")
+    np.testing.assert_allclose(again.encode(FUSED), expected, atol=1e-6)

@@ -138,11 +138,14 @@ def test_colqwen2_as_transformers_saves_it(layout: str, cache: Path, tmp_path: P
     if layout == "old":
         rewrite(folder, {r"^vlm\.language_model\.": "vlm.model.", r"^vlm\.visual\.": "vlm.visual."})
     model = Embedder.from_pretrained(folder)
+    model.save_pretrained(tmp_path / "mine")
+    again = Embedder.from_pretrained(tmp_path / "mine")
     for given, role, prompt, images in (
         ("two dogs", "query", f"Query: two dogs{END * 10}\n", []),
         (IMAGE, "document", SEEN, [IMAGE]),
     ):
         found = model.encode(given, role=role, output="multi")
+        np.testing.assert_allclose(again.encode(given, role=role, output="multi"), found, atol=1e-6)
         expected = hf_colqwen2(reference, folder, prompt, images)
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
