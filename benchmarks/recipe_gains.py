@@ -72,6 +72,12 @@ HEADS = (
     "stages.three-heads.encoder.settings.multi_dim=128",
     "stages.three-heads.objective.start_step=20",
 )
+# No cross-encoder is at hand either.
+CONTRAST = (
+    "stages.mined.reranker=null",
+    "stages.supervised.data.sources.0.teacher=''",
+    "stages.supervised.objective={name: infonce, temperature: 0.01}",
+)
 WIDTHS = ("stages.train.objective.dims=[384, 192, 96]",)
 
 RUNS = (
@@ -90,7 +96,7 @@ RUNS = (
     Run(
         "dense, sparse, multi-vector: M3", "bge-m3", "MiniLM", HEADS, ("cosine", "sparse", "maxsim")
     ),
-    Run("two stages: E5", "e5", "untrained"),
+    Run("two stages: E5", "e5", "untrained", CONTRAST),
     Run("unsupervised: DiffCSE", "diffcse", overrides=REPLACED),
     Run("supervised: graded pairs", "cosent", "untrained"),
     Run("supervised: pairs", "gte", "untrained"),

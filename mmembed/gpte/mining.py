@@ -19,6 +19,7 @@ from mmembed.errors import ConfigError, ModelLoadError
 from mmembed.gpte.config import SourceConfig
 from mmembed.gpte.data.examples import Example, Report, examples_of
 from mmembed.gpte.encoding import encode
+from mmembed.gpte.long_context import positions_of
 from mmembed.gpte.onednn import matmul_nt
 from mmembed.gpte.outcomes import Context, Outcome
 from mmembed.gpte.recipe import MineStage
@@ -221,7 +222,8 @@ class CrossEncoder:
         if model.config.num_labels != 1:
             raise ModelLoadError(f"{name_or_path}: has {model.config.num_labels} outputs, not one")
         self.model = model.eval()
-        self.max_tokens = max_tokens
+        room = positions_of(model.base_model)
+        self.max_tokens = max_tokens if room is None else min(max_tokens, room)
 
     @torch.inference_mode()
     def __call__(self, pairs: Sequence[tuple[str, str]]) -> list[float]:

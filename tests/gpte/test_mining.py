@@ -157,5 +157,8 @@ def test_a_cross_encoder_equals_transformers(tmp_path: Path) -> None:
     with torch.no_grad():
         alone = [float(model(**tokenizer(q, d, return_tensors="pt")).logits) for q, d in pairs]
     assert CrossEncoder(folder)(pairs) == pytest.approx(torch.tensor(alone).sigmoid().tolist())
+    assert (
+        len(CrossEncoder(folder)([("a fox " * 99, "it runs " * 99)])) == 1
+    )  # beyond its positions
     with pytest.raises(ModelLoadError, match="nowhere"):
         CrossEncoder(tmp_path / "nowhere")
