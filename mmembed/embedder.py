@@ -119,8 +119,9 @@ class Embedder:
         # What was saved here says by itself how it is read.
         known = None if ours and preset is None else find_preset(name, preset)
         if known is not None:
+            shown = str(folder.resolve()) if folder else str(name)
             there = folder or hub_folder(name)
-            return load_preset(there, known, name=str(name), device=target, dtype=dtype)
+            return load_preset(there, known, name=shown, device=target, dtype=dtype)
         backbone = load_backbone(name, dtype=dtype)
         module_of(backbone).to(target)
         config = EmbedderConfig(prompts=dict(backbone.prompts))

@@ -168,6 +168,7 @@ def test_a_preset_can_be_named_or_turned_off(folders: dict[str, Path], tmp_path:
         (plain / file.name).symlink_to(file)
     by_name = Embedder.from_pretrained(plain, preset="gme").encode(FUSED)
     np.testing.assert_allclose(by_name, Embedder.from_pretrained(known).encode(FUSED), atol=1e-6)
+    assert Embedder.from_pretrained(known).name == str(known.resolve())
     off = Embedder.from_pretrained(known, preset="none")
     assert not off.backbone.settings.flat_positions  # type: ignore[attr-defined]
     assert off.config.pooling == "mean"
