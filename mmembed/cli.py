@@ -26,6 +26,13 @@ app = App(
 )
 
 Model = Annotated[str, Parameter(help="'mini', a folder, or a Hugging Face id.")]
+OwnModel = Annotated[
+    str | None,
+    Parameter(
+        help="'mini', a folder, or a Hugging Face id; by default the model that made the index, "
+        "and 'mini' for a new one."
+    ),
+]
 AsJson = Annotated[
     bool, Parameter(name="--json", negative="", help="JSON lines on standard output.")
 ]
@@ -85,7 +92,7 @@ def index(
     /,
     *,
     into: Path | None = None,
-    model: Model = "mini",
+    model: OwnModel = None,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
@@ -116,7 +123,7 @@ def search(
     k: Annotated[int, Parameter(name=["--k", "-k"])] = 10,
     filter: str | None = None,
     mode: Mode = "hybrid",
-    model: Model = "mini",
+    model: OwnModel = None,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:

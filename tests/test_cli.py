@@ -154,3 +154,20 @@ def test_a_reader_that_leaves_is_no_error() -> None:
         errors = process.stderr.read().decode()
         assert process.wait(60) == 0
     assert "Traceback" not in errors
+
+
+def test_an_index_is_searched_with_the_model_that_made_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from mmembed.backbones.vlm.tiny import tiny_vlm
+
+    model = tiny_vlm("qwen2_vl", tmp_path / "vlm")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/a.txt").write_text("a cat on a mat", encoding="utf-8")
+    where = tmp_path / "index"
+    assert call("index", tmp_path / "notes", "--into", where, "--model", model) == 0
+    capsys.readouterr()
+    assert call("search", "cat", where, "--json") == 0
+    assert "a.txt" in capsys.readouterr().out
+    assert call("search", "cat", where, "--model", "mini") == 2
+    assert "was made by model" in capsys.readouterr().err

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mmembed.commands.output import EXIT_NOTHING, EXIT_OK, Output
-from mmembed.embedder import Embedder
 from mmembed.errors import ConfigError
 from mmembed.inputs.items import ItemLike
 from mmembed.search.index import AddReport, Hit, Index
@@ -16,13 +15,13 @@ from mmembed.search.index import AddReport, Hit, Index
 __all__ = ["index_paths", "search_index"]
 
 
-def index_paths(paths: list[Path], into: Path | None, model_name: str, output: Output) -> int:
+def index_paths(paths: list[Path], into: Path | None, model: str | None, output: Output) -> int:
     """Bring an index up to date with files and folders."""
     for path in paths:
         if not path.expanduser().exists():
             raise ConfigError(f"{path}: no such file or folder")
     where = into or _home_of(paths[0].expanduser())
-    with Index.open(where, Embedder.from_pretrained(model_name)) as index:
+    with Index.open(where, model) as index:
         with _progress(output) as progress:
             # One call a path: each is mirrored for itself.
             reports = [index.add(path.expanduser(), progress=progress) for path in paths]
@@ -75,14 +74,14 @@ def search_index(
     k: int,
     condition: str | None,
     mode: Literal["hybrid", "dense", "text"],
-    model_name: str,
+    model: str | None,
     output: Output,
 ) -> int:
     """Print the best hits, best first."""
     if query is None and image is None:
         raise ConfigError("nothing to search for: give a QUERY, or --image FILE")
     question = _question(query, image)
-    with Index.open(path.expanduser(), Embedder.from_pretrained(model_name), create=False) as index:
+    with Index.open(path.expanduser(), model, create=False) as index:
         hits = index.search(question, k, filter=condition, mode=mode)
     for hit in hits:
         output.result(_record(hit), _line(hit))
