@@ -43,7 +43,13 @@ from mmembed.gpte.objectives import (
     learned_parameters,
 )
 from mmembed.gpte.objectives.contrastive import Contrastive
-from mmembed.gpte.objectives.tokens import mlm_loss, token_factor
+from mmembed.gpte.objectives.tokens import (
+    mlm_loss,
+    mntp_loss,
+    ntp_loss,
+    rtd_loss,
+    token_factor,
+)
 from mmembed.gpte.protocols import Columns, Loss, Outputs
 from mmembed.gpte.queue import MomentumQueue
 from mmembed.gpte.rows import Row
@@ -142,6 +148,7 @@ def columns(
 
 QUEUE = MomentumQueue(6, D).double()
 
+QUEUED = ("four directions", "masks", "clip", "queue and negatives", "queue and weights")
 every = ("q2d", "q2q", "d2q", "d2d")
 CASES: dict[str, tuple[Any, bool]] = {
     "infonce": (InfoNCE(), False),
@@ -159,6 +166,8 @@ CASES: dict[str, tuple[Any, bool]] = {
         True,
     ),
     "weights": (InfoNCE(weights=Hardness(3.0, on="all"), focal=1.0, margin=0.1), True),
+    "queue and negatives": (InfoNCE(masks=(DuplicateMask(),)), True),
+    "queue and weights": (InfoNCE(weights=Hardness(3.0, on="all"), focal=1.0), True),
     "codesage": (InfoNCE(weights=CodeSageWeights(), hardest=5), True),
     "maxsim": (InfoNCE(score="maxsim"), True),
     "sparse": (InfoNCE(score="sparse", temperature=1.0), True),
@@ -190,6 +199,10 @@ for _name, _cls in OBJECTIVES.items():
         CASES.setdefault(f"{_name} with negatives", (_made, True))
 
 
+TOKEN_LOSSES = ("mlm", "mntp", "ntp", "rtd")
+ACCUMULATED = ("hard negatives", "queue and negatives", "four directions", "maxsim", "matryoshka")
+
+
 class Problem:
     """A model, an objective and its learned parameters, the same on every process."""
 
@@ -218,7 +231,7 @@ class Problem:
         (scale * loss.total).backward()
         return loss
 
-    def cached(self, first: int, last: int, mlm: bool = False) -> Loss:
+    def cached(self, first: int, last: int, mlm: bool = False, scale: float = 1.0) -> Loss:
         at = part(first, last)
         chunks = {n: chunk_rows(rows[at[n]], max_rows=2) for n, rows in ROWS.items()}
         labels = [torch.cat(TOKEN_LABELS[first:last][i : i + 2]) for i in range(0, last - first, 2)]
@@ -241,7 +254,10 @@ class Problem:
             for name, c in chunks.items()
         }
         return cached_backward(
-            cached, lambda o: self.loss(o, at), parameters=list(self.learned.parameters())
+            cached,
+            lambda o: self.loss(o, at),
+            parameters=list(self.learned.parameters()),
+            backward=lambda loss: (scale * loss).backward(),
         )
 
     def gradients(self) -> list[Tensor]:
@@ -249,6 +265,23 @@ class Problem:
         for p in self.parameters():
             p.grad = None
         return found
+
+
+def token_loss(kind: str, model: Encoder, first: int, last: int) -> Loss:
+    """One of the token losses over the queries' states, normalised over all processes."""
+    labels = torch.cat(TOKEN_LABELS[first:last])
+    states = model(model.collate(ROWS["query"][first:last])).states
+    if kind == "rtd":
+        replaced = (labels % 2).long()
+        total = rtd_loss(states.hidden.sum(1), replaced, token_factor([replaced]))
+    else:
+        losses = {"mlm": mlm_loss, "mntp": mntp_loss, "ntp": ntp_loss}
+        if kind == "mntp":  # first tokens are predicted from nothing
+            labels = labels.clone()
+            labels[states.offsets[:-1]] = -100
+        total = losses[kind](states, labels, lambda h: h @ model.sparse, token_factor([labels]))
+    total.backward()
+    return Loss(total, {kind: total.detach()})
 
 
 def _tiles(problem: Problem) -> bool:
@@ -287,7 +320,7 @@ def main(rank: int, world: int, store: str, out: str) -> None:
     QUEUE.push(draw(5, D, seed=9), torch.tensor([11, 90, 91, 92, 93]))
     names = [*CASES]
     problems = {
-        name: Problem(objective, negatives, queue=name in ("four directions", "masks", "clip"))
+        name: Problem(objective, negatives, queue=name in QUEUED)
         for name, (objective, negatives) in CASES.items()
     }
     expected: dict[tuple[str, str], tuple[Loss, list[Tensor]]] = {}
@@ -299,11 +332,16 @@ def main(rank: int, world: int, store: str, out: str) -> None:
             expected[name, kind] = loss, problems[name].gradients()
     mlm = problems["infonce"].cached(0, N, mlm=True)
     expected["infonce", "mlm"] = mlm, problems["infonce"].gradients()
+    for kind in TOKEN_LOSSES:
+        alone = token_loss(kind, problems["infonce"].model, 0, N)
+        expected["token", kind] = alone, problems["infonce"].gradients()
     # Accumulation: two steps, each the whole batch of its own queries on every process.
-    steps = ((0, 2), (2, N))
-    for first, last in steps:
-        problems["hard negatives"].plain(first, last, 0.5)
-    accumulated = problems["hard negatives"].gradients()
+    accumulated = {}
+    for name in ACCUMULATED:
+        for kind in ("plain", "cached"):
+            for first, last in ((0, 2), (2, N)):
+                getattr(problems[name], kind)(first, last, scale=0.5)
+            accumulated[name, kind] = problems[name].gradients()
 
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     first = sum(SPLIT[:rank])
@@ -333,12 +371,18 @@ def main(rank: int, world: int, store: str, out: str) -> None:
     loss = problems["infonce"].cached(first, last, mlm=True)
     record("infonce: cached with mlm", loss, problems["infonce"], expected["infonce", "mlm"])
 
+    for kind in TOKEN_LOSSES:
+        loss = token_loss(kind, problems["infonce"].model, first, last)
+        record(f"token: {kind}", loss, problems["infonce"], expected["token", kind])
+
     # Rank 0 takes query 0 then 2-3, rank 1 takes 1 then the rest: the same two global steps.
-    problem = problems["hard negatives"]
     cuts = ((0, 1), (2, 4)) if rank == 0 else ((1, 2), (4, N))
-    for a, b in cuts:
-        problem.plain(a, b, 0.5)
-    report["accumulation"] = {"gradient": error(mean(problem.gradients()), accumulated)}
+    report["accumulation"] = {}
+    for (name, kind), expected_gradient in accumulated.items():
+        for a, b in cuts:
+            getattr(problems[name], kind)(a, b, scale=0.5)
+        found = error(mean(problems[name].gradients()), expected_gradient)
+        report["accumulation"][f"{name}: {kind}"] = found
 
     # A queue holds the keys of all processes, in the same order everywhere.
     queue = MomentumQueue(20, D).double()
