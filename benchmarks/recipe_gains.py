@@ -81,7 +81,7 @@ CONTRAST = (
 WIDTHS = ("stages.train.objective.dims=[384, 192, 96]",)
 
 RUNS = (
-    Run("whitening", "bert-whitening"),
+    Run("whitening", "bert-whitening", overrides=(f"stages.whitened.model={MINILM}",)),
     Run("unsupervised: SimCSE", "simcse-unsupervised", overrides=SIMCSE),
     Run("unsupervised: SCD", "scd", overrides=("stages.train.objective.projector=1024",)),
     Run("unsupervised: PromptBERT", "promptbert"),
