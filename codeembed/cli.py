@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from codeembed.transform.command import transform
 from mmembed import __version__
 from mmembed.commands.output import EXIT_NOTHING, EXIT_OK, Output, run
 
@@ -156,6 +157,9 @@ def status(path: Path = Path(), /, *, store: Store = None, json: AsJson = False)
         lines += [f"failed         {each}" for each in last["failed"]]
     output.result({**state, "last_update": last}, "\n".join(lines))
     return EXIT_OK
+
+
+app.command(transform)
 
 
 def _open(path: Path, store: Path | None, model: str | None) -> CodeIndex:

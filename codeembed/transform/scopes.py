@@ -93,10 +93,11 @@ class _Scopes:
     names: dict[tuple[int, str], int]
     binders: set[int]
     members: set[str]
+    function: int
 
 
 def _bindings(code: Code, function: Node, occurrences: dict[str, list[Node]]) -> _Scopes:
-    scopes = _Scopes({}, set(), set())
+    scopes = _Scopes({}, set(), set(), function.index)
     for name, nodes in occurrences.items():
         for node in nodes:
             top = _binder(code, node)
@@ -201,6 +202,8 @@ def _unresolved(code: Code, scopes: _Scopes, name: str, node: Node) -> str:
             return ""
         if node.index in scopes.binders and visible is not None:
             return ""
+        if above.index == scopes.function:
+            break
     return "also-a-free-name"
 
 

@@ -114,7 +114,8 @@ class ForToWhile:
         gap = code.source[code.line_start(inner_end) : inner_end]
         step += b";"
         if gap.strip():
-            yield Replacement(inner_end, b"", b" " + step + b" ")
+            space = b"" if gap.endswith((b" ", b"\t", b"{")) else b" "
+            yield Replacement(inner_end, b"", space + step + b" ")
         else:
             yield Replacement(inner_end, b"", step + code.newline + gap)
         yield Replacement(node.end, b"", b" }")

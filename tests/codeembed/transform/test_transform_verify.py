@@ -1,0 +1,117 @@
+"""Executing versions: preserving edits agree, deviants differ, limits hold."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from transform_samples import SAMPLES
+
+from codeembed.transform.execute import Target, compare, generated_inputs, target_of
+from codeembed.transform.registry import DEVIANTS, PRESERVING
+from codeembed.transform.regularise import (
+    drop_lines,
+    drop_signature_and_returns,
+    mask_identifiers,
+    replace_by_type,
+    subtree_and_context,
+)
+from codeembed.transform.sandbox import RUNNERS
+from codeembed.transform.tree import Code
+from codeembed.transform.verify import Report, verify
+
+
+def needs(language: str) -> None:
+    if not RUNNERS[language].available:
+        pytest.skip(f"{RUNNERS[language].command[0]} is not installed")
+
+
+@pytest.mark.parametrize("language", ["python", "javascript"])
+def test_preserving_edits_agree_and_kept_deviants_differ(language: str) -> None:
+    needs(language)
+    code = Code.read(SAMPLES[language].encode(), language)
+    report = Report()
+    kept = verify(code, report)
+    counts = report.languages[language]
+    assert counts["rename-local"].executed > 0
+    assert counts["rename-local"].returned > 0
+    assert all(counts[each.name].disagreements == 0 for each in PRESERVING)
+    deviants = {each.name for each in DEVIANTS}
+    found = [counts[name] for name in deviants]
+    assert sum(each.executed - each.dropped for each in found) == sum(
+        change.operation in deviants for change in kept
+    )
+    assert sum(each.disagreements for each in found) > 0
+    json.dumps(report.as_json())
+
+
+def test_a_wrong_version_is_caught() -> None:
+    source, wrong = b"def f(a):\n    return a\n", b"def f(a):\n    return [a]\n"
+    results = compare("python", source, [source, wrong], Target("f", 1), generated_inputs(1, 5, 0))
+    assert results is not None
+    assert [each.differed for each in results] == [0, 5]
+
+
+def test_changed_arguments_and_output_count() -> None:
+    source = b"def f(a):\n    return 0\n"
+    mutates = b"def f(a):\n    if isinstance(a, list): a.append(1)\n    return 0\n"
+    prints = b"def f(a):\n    print(a)\n    return 0\n"
+    inputs = ["[[1, 2]]"]
+    results = compare("python", source, [mutates, prints], Target("f", 1), inputs)
+    assert results is not None
+    assert [each.differed for each in results] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("language", "endless"),
+    [
+        ("python", "def f(a):\n    while True: pass\n"),
+        ("python", "def f(a):\n    return [0] * (10 ** 11)\n"),
+        ("python", "def f(a):\n    return f(a)\n"),
+        ("javascript", "function f(a) { for (;;) {} }"),
+    ],
+)
+def test_runaway_code_is_cut_off(language: str, endless: str) -> None:
+    needs(language)
+    results = compare(language, endless.encode(), [endless.encode()], Target("f", 1), ["[1]"])
+    assert results is None or results[0].differed == 0
+
+
+def test_the_target_is_the_last_plain_function() -> None:
+    code = Code.read(b"def g(*a):\n    pass\n\ndef f(a, b=1):\n    pass\n", "python")
+    assert target_of(code) == Target("f", 2)
+    assert generated_inputs(2, 20, 1) == generated_inputs(2, 20, 1)
+
+
+def test_regularising_edits_lose_what_they_say() -> None:
+    code = Code.read(SAMPLES["java"].encode(), "java")
+    masked = mask_identifiers(code, 1.0, 0).apply(code.text)
+    assert b"total" not in masked
+    assert masked.count(b"<mask>") > 10
+    assert b"identifier" in replace_by_type(code, 1.0, 0).apply(code.text)
+    assert len(drop_lines(code, 0.5, 0).apply(code.text)) < len(code.text)
+    assert drop_lines(code, 0.5, 7) == drop_lines(code, 0.5, 7)
+    bare = drop_signature_and_returns(code).apply(code.text)
+    assert b"return" not in bare
+    assert b"int work" not in bare
+    pair = subtree_and_context(code, 0)
+    assert pair is not None
+    assert len(pair.subtree) + len(pair.context) == len(code.text)
+
+
+def test_real_functions_keep_parsing(shared_data: Callable[[str], Path]) -> None:
+    path = shared_data("transcoder_gfg") / "functions.jsonl.gz"
+    report = Report()
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for _, line in zip(range(12), file, strict=False)]
+    for row in rows:
+        for language in ("python", "java", "cpp"):
+            if row.get(language):
+                verify(Code.read(row[language].encode(), language), report, execute=False)
+    for operations in report.languages.values():
+        for counts in operations.values():
+            assert counts.reparsed == counts.inverted == counts.edits
+            assert counts.alpha_equal == counts.alpha_checked
