@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -31,6 +32,7 @@ from mmembed.inputs.items import Item, ItemLike, Modality
 
 if TYPE_CHECKING:
     from mmembed.adapters import TaskAdapters
+    from mmembed.vector_cache import VectorCache
 
 __all__ = ["Embedder", "EmbedderConfig", "OnError", "Output", "Role", "truncate"]
 
@@ -81,6 +83,8 @@ class Embedder:
         self.name = name
         self.heads = heads or heads_for(backbone, self.config)
         self._adapters: TaskAdapters | None = None
+        #: Set to keep embeddings on disk and never make one twice.
+        self.cache: VectorCache | None = None
         self._making = threading.Lock()
         self._fingerprint: tuple[int, str] | None = None
         module_of(backbone).eval()
@@ -302,16 +306,20 @@ class Embedder:
         """
         check_outputs(output, self.outputs)
         prompt = self.config.prompts.get(role or "", "") if instruction is None else instruction
-        return encode_stream(
-            inputs,
-            self.backbone,
-            self._reader(tuple(output)),
+        tasks = self._tasks(task)
+        encode = partial(
+            encode_stream,
+            backbone=self.backbone,
+            read=self._reader(tuple(output)),
             instruction=prompt,
             role=role or "",
-            tasks=self._tasks(task),
             routing=self._routing,
             batch_tokens=self.config.batch_tokens,
         )
+        if self.cache is None:
+            return encode(inputs, tasks=tasks)
+        settings = repr((self.fingerprint, prompt, role or "", tuple(output)))
+        return self.cache.stream(inputs, encode, tasks, settings, self._adapters)
 
     def _tasks(self, task: str | Sequence[str] | None) -> Callable[[int], str] | None:
         if task is None and not (task := self.config.task):
@@ -339,7 +347,7 @@ class Embedder:
         own = self.backbone if isinstance(self.backbone, OwnHeads) else None
 
         def read(batch: Any) -> Outputs:
-            found = own.embed(batch) if own else self.heads(self.backbone.forward(batch), wanted)
+            found = own.embed(batch) if own else self.heads(module_of(self.backbone)(batch), wanted)
             dense = found.dense
             if dense is not None and self.config.normalize:
                 dense = F.normalize(dense.float(), dim=1)

@@ -54,7 +54,7 @@ def test_all_outputs_come_from_one_forward(checkpoint: Path) -> None:
         calls = 0
         found = model.encode(INPUTS, output=output)
         forwards.append(calls)
-    assert forwards[0] == forwards[1]
+    assert forwards[0] == forwards[1] > 0
     assert isinstance(found, Embeddings)
     assert found.dense is not None
     assert found.multi is not None
