@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["Syntax"]
+__all__ = ["Syntax", "words"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,3 +121,8 @@ class Syntax:
         | {"while_expression", "loop_expression", "while", "until", "for"}
     )
     declares_types: bool = False
+
+
+def words(text: str) -> frozenset[str]:
+    """The words of a text, as a set."""
+    return frozenset(text.split())
