@@ -255,10 +255,8 @@ class Embedder:
         """
         if dim is not None and not 0 < dim <= self.dim:
             raise ConfigError(f"dim={dim}: this model has vectors of {self.dim} dimensions")
-        single = isinstance(inputs, (str, bytes, Path, Mapping, Item, np.ndarray)) or hasattr(
-            inputs,
-            "getbands",  # a PIL image, without importing pillow
-        )
+        single = isinstance(inputs, (str, bytes, Path, Mapping, Item, np.ndarray))
+        single = single or hasattr(inputs, "getbands")  # a PIL image, without importing pillow
         items: Iterable[ItemLike] = [inputs] if single else inputs  # type: ignore[list-item, assignment]
         total = len(items) if isinstance(items, Sequence) else None
         wanted: tuple[Output, ...] = (output,) if isinstance(output, str) else tuple(output)
@@ -314,6 +312,7 @@ class Embedder:
             instruction=prompt,
             role=role or "",
             routing=self._routing,
+            apart=None if self._adapters is None else self._adapters.stands_apart,
             batch_tokens=self.config.batch_tokens,
         )
         if self.cache is None:

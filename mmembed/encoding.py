@@ -57,6 +57,7 @@ def encode_stream(
     role: str = "",
     tasks: Callable[[int], str] | None = None,
     routing: Routing | None = None,
+    apart: Callable[[str], bool] | None = None,
     batch_tokens: int = 4096,
 ) -> Iterator[Encoded]:
     """Encode inputs lazily, in order; one bad input never harms another.
@@ -69,6 +70,7 @@ def encode_stream(
         role: ``"query"``, ``"document"`` or ``""``.
         tasks: the task adapter of the item at a position; none by default.
         routing: applies those adapters.
+        apart: whether the rows of an adapter need forwards of their own.
         batch_tokens: tokens of one forward; a longer single row runs alone.
     """
 
@@ -89,7 +91,7 @@ def encode_stream(
             pending = executor.submit(prepare_next)
             while (window := pending.result()) is not None:
                 pending = executor.submit(prepare_next)
-                yield from _forward(backbone, read, routing, window, batch_tokens)
+                yield from _forward(backbone, read, routing, apart, window, batch_tokens)
     finally:
         decoded.close()
 
@@ -153,10 +155,15 @@ def _found_text(item: DecodedItem) -> str | None:
 
 @torch.inference_mode()
 def _encode_rows(
-    backbone: Backbone, read: Reader, routing: Routing | None, window: _Window, batch_tokens: int
+    backbone: Backbone,
+    read: Reader,
+    routing: Routing | None,
+    apart: Callable[[str], bool] | None,
+    window: _Window,
+    batch_tokens: int,
 ) -> Iterator[Encoded]:
     rows = window.rows
-    for batch in token_budget_batches([row.tokens for row in rows], batch_tokens):
+    for batch in _batches(rows, apart, batch_tokens):
         chosen = [rows[i] for i in batch]
         inputs = backbone.collate(chosen)
         if routing is None:
@@ -167,6 +174,18 @@ def _encode_rows(
         yield from _rows_of(
             outputs, [window.positions[i] for i in batch], [window.texts[i] for i in batch]
         )
+
+
+def _batches(
+    rows: Sequence[Row], apart: Callable[[str], bool] | None, budget: int
+) -> Iterator[list[int]]:
+    """Batches of row numbers; those of an adapter that stands apart by themselves."""
+    groups: dict[str, list[int]] = {}
+    for i, row in enumerate(rows):
+        groups.setdefault(row.task if apart and apart(row.task) else "", []).append(i)
+    for group in groups.values():
+        for batch in token_budget_batches([rows[i].tokens for i in group], budget):
+            yield [group[i] for i in batch]
 
 
 def _rows_of(
@@ -200,12 +219,13 @@ def _forward(
     backbone: Backbone,
     read: Reader,
     routing: Routing | None,
+    apart: Callable[[str], bool] | None,
     window: _Window,
     batch_tokens: int,
 ) -> list[Encoded]:
     results = list(window.errors)
     if window.rows:
-        results += _encode_rows(backbone, read, routing, window, batch_tokens)
+        results += _encode_rows(backbone, read, routing, apart, window, batch_tokens)
     return sorted(results, key=lambda encoded: encoded.position)
 
 

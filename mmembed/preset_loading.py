@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmembed.backbones.towers.loading import load_towers
 from mmembed.backbones.vlm.checkpoint import head_tensors, model_config
 from mmembed.backbones.vlm.loading import load_vision_language
 from mmembed.backbones.weights import load_exactly, read_json
@@ -52,6 +53,9 @@ def load_preset(
             f"{base}: model_type is {kind!r}, and preset {preset.name!r} is for "
             f"{', '.join(preset.model_types)}: give the right preset, or preset='none'"
         )
+    if preset.towers is not None:
+        towers = load_towers(base, preset.towers, dtype=dtype).to(device)
+        return Embedder(towers, preset.embedder, name=name)
     backbone = load_vision_language(base, preset.vlm, layout=preset.layout, dtype=dtype)
     heads = heads_for(backbone, preset.embedder)
     if heads.state_dict():

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from mmembed.backbones.towers.model import TowerSettings
 from mmembed.backbones.vlm.checkpoint import CheckpointLayout
 from mmembed.backbones.vlm.model import VlmSettings
 from mmembed.backbones.vlm.wording import Wording
@@ -41,6 +42,7 @@ class Preset:
             local folder is known by the part after the slash. Case does not matter.
         model_types: of ``config.json``, those that the conventions are for.
         vlm: prompt and limits.
+        towers: likewise of two towers; None for a vision-language model.
         embedder: pooling, heads and instructions.
         layout: names of tensors.
         adapters: folder of task adapters inside the checkpoint; ``""`` for none.
@@ -55,6 +57,7 @@ class Preset:
     model_types: tuple[str, ...]
     vlm: VlmSettings
     embedder: EmbedderConfig
+    towers: TowerSettings | None = None
     layout: CheckpointLayout = field(default_factory=CheckpointLayout)
     adapters: str = ""
     tasks: tuple[str, ...] = ()
@@ -122,7 +125,10 @@ def _preset(name: str, content: Mapping[str, Any]) -> Preset:
     embedder = _checked(EmbedderConfig, values.pop("embedder", {}), "embedder")
     settings = VlmSettings(**vlm)
     # Instructions by role are what the embedder puts ahead of items that bring none.
-    embedder.setdefault("prompts", dict(settings.instructions))
+    towers = None
+    if "towers" in values:
+        towers = TowerSettings(**_checked(TowerSettings, values.pop("towers"), "towers"))
+    embedder.setdefault("prompts", dict((towers or settings).instructions))
     layout = _checked(CheckpointLayout, values.pop("layout", {}), "layout")
     for key in ("sources", "license", "checkpoints", "model_types"):
         if not values.get(key):
@@ -130,6 +136,7 @@ def _preset(name: str, content: Mapping[str, Any]) -> Preset:
     return Preset(
         name=name,
         vlm=settings,
+        towers=towers,
         embedder=EmbedderConfig(**embedder),
         layout=CheckpointLayout(**layout),
         **values,

@@ -65,7 +65,7 @@ class Reranker:
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> Reranker:
-        """Load a yes/no vision-language reranker or a cross-encoder.
+        """Load a yes/no vision-language reranker, a matching head, or a cross-encoder.
 
         Args:
             name: a folder or a Hugging Face id.
@@ -205,16 +205,20 @@ def load_scorer(name: str | Path, *, dtype: torch.dtype | None = None) -> PairSc
     Raises:
         ModelLoadError: no reranker reads this checkpoint.
     """
+    from mmembed.backbones.towers.loading import tower_family_of
     from mmembed.backbones.vlm.loading import family_of
     from mmembed.backbones.weights import read_json
     from mmembed.gpte.text_loading import hub_folder
     from mmembed.rerankers.cross_encoder import CrossEncoderReranker
+    from mmembed.rerankers.matching import MatchingReranker
     from mmembed.rerankers.yes_no import YesNoReranker
 
     folder = hub_folder(name)
     config = read_json(folder / "config.json")
     if family_of(config) is not None:
         return YesNoReranker.from_folder(folder, dtype=dtype)
+    if tower_family_of(config) is not None:
+        return MatchingReranker.from_folder(folder, dtype=dtype)
     kinds = config.get("architectures") or [""]
     if kinds[0].endswith("ForSequenceClassification"):
         return CrossEncoderReranker.from_folder(folder, dtype=dtype)

@@ -96,10 +96,11 @@ def _injected(
     except ValueError as error:
         raise ConfigError(f"adapter {adapter!r}: {error}") from error
     layers: Layers = {}
+    aligned = getattr(backbone, "by_rows", True)  # two towers read some rows each
     for name, named in names.items():
         layer: Any = skeleton.get_submodule(named)
         if type(layer) is lora.Linear:
-            by_rows = re.fullmatch(targets, name) is not None
+            by_rows = aligned and re.fullmatch(targets, name) is not None
             layers[name] = RoutedLinear.of(layer, name, by_rows=by_rows)
         elif isinstance(layer, lora.LoraLayer):
             kind = type(layer.get_base_layer()).__name__

@@ -81,6 +81,10 @@ class TaskAdapters:
         """
         return all(layer.by_rows for layer in self._adapters.layers(name).values())
 
+    def stands_apart(self, task: str) -> bool:
+        """Whether the rows of a task need forwards of their own; ``""`` is the model alone."""
+        return bool(task) and not self.by_rows(task)
+
     # --- encoding ---------------------------------------------------------------------------
 
     @contextmanager

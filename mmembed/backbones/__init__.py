@@ -31,7 +31,8 @@ def model_folder(name: str | Path) -> Path | None:
 def load_backbone(name: str | Path, *, dtype: torch.dtype | None = None) -> Backbone:
     """Load a packaged model (``"mini"``), a folder, or a Hugging Face id, for inference on the CPU.
 
-    A folder holds a composed model, a vision-language model of transformers, a text encoder of
+    ``"open_clip:NAME"`` and ``"open_clip:NAME@TAG"`` are models of open_clip. A folder holds a
+    composed model, a vision-language model or two towers of transformers, a text encoder of
     :mod:`mmembed.gpte`, a sentence-transformers model, or a plain transformers model.
 
     Args:
@@ -44,15 +45,24 @@ def load_backbone(name: str | Path, *, dtype: torch.dtype | None = None) -> Back
 
     from mmembed.backbones.composed_loading import is_composed, load_composed
     from mmembed.backbones.text import TextBackbone
+    from mmembed.backbones.towers.loading import load_towers, tower_family_of
+    from mmembed.backbones.towers.open_clip_towers import CONFIG_NAME, OPEN_CLIP, OpenClipTowers
     from mmembed.backbones.vlm.loading import family_of, load_vision_language
     from mmembed.backbones.weights import read_json
     from mmembed.gpte.text_loading import hub_folder, load_text_encoder
 
+    if isinstance(name, str) and name.startswith(OPEN_CLIP):
+        return OpenClipTowers.from_name(name.removeprefix(OPEN_CLIP), dtype=dtype)
     folder = model_folder(name) or hub_folder(name)
     dtype = dtype or torch.float32
     if is_composed(folder):
         return load_composed(folder).to(dtype)
+    if (folder / CONFIG_NAME).exists():
+        return OpenClipTowers.from_folder(folder, dtype=dtype)
     config = folder / "config.json"
-    if config.exists() and family_of(read_json(config)) is not None:
+    described = read_json(config) if config.exists() else {}
+    if family_of(described) is not None:
         return load_vision_language(folder, dtype=dtype)
+    if tower_family_of(described) is not None:
+        return load_towers(folder, dtype=dtype)
     return TextBackbone(load_text_encoder(folder, dtype=dtype)).eval()

@@ -127,10 +127,11 @@ class MediaTrainStage(TrainStage):
 
 
 def tiny_of(family: str, folder: Path) -> Path:
-    """A tiny random model, of a vision-language family or of a text architecture."""
+    """A tiny random model: of a vision-language family, two towers, or a text architecture."""
+    from mmembed.backbones.towers.tiny import TINY_TOWERS, tiny_towers
     from mmembed.backbones.vlm.tiny import TINY, tiny_vlm
 
-    make = tiny_vlm if family in TINY else tiny_model
+    make = tiny_vlm if family in TINY else tiny_towers if family in TINY_TOWERS else tiny_model
     return make(family, folder / family)
 
 

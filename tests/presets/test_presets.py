@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mmembed import Embedder
+from mmembed.backbones.towers.families import tower_families
 from mmembed.backbones.vlm.families import families
 from mmembed.errors import ConfigError, ModelLoadError
 from mmembed.presets import find_preset, preset_names, read_preset
@@ -31,7 +32,8 @@ def test_every_preset_says_where_it_comes_from(name: str) -> None:
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_is_for_a_family_that_is_there(name: str) -> None:
     preset = read_preset(name)
-    known = {kind for family in families() for kind in family.model_types}
+    kinds = families() if preset.towers is None else tower_families()
+    known = {kind for family in kinds for kind in family.model_types}
     own = {preset.layout.model_type} - {""}
     assert own & known or set(preset.model_types) <= known
 

@@ -1,0 +1,1 @@
+"""Two towers as one backbone: words and pictures each read alone, in one space."""
