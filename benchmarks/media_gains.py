@@ -4,15 +4,14 @@
 
 Every recipe of configs/recipes/multimodal runs with its own stages, objective, masks, mining and
 batches, but on one small random Qwen2-VL (all parameters learn), with the same data, steps, batch
-size and learning rate: pictures of emoji and groceries and their names, split by the hash of the
-picture (emoji) or as given (groceries). What is measured is the recipe's idea at a laptop's size,
-not the published system. Finished runs are kept, so the command can be repeated after a stop.
+size and learning rate: photos of groceries and the names of their classes, split as their makers
+did. What is measured is the recipe's idea at a laptop's size, not the published system.
+Finished runs are kept, so the command can be repeated after a stop.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import statistics
 import time
@@ -82,12 +81,6 @@ def write_data(data: Path, folder: Path) -> tuple[Path, Path]:
     """Training and test rows of names and pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     rows: dict[str, list[dict[str, Any]]] = {"train": [], "test": []}
-    emoji = data / "emoji_noto"
-    for line in (emoji / "emoji.jsonl").read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        test = hashlib.blake2b(row["image"].encode(), digest_size=1).digest()[0] < 32
-        item = {"query": row["names"]["en"], "positive": {"image": str(emoji / row["image"])}}
-        rows["test" if test else "train"].append(item)
     grocery = data / "grocery_store"
     classes = json.loads((grocery / "classes.json").read_text(encoding="utf-8"))
     names = {int(one["class_id"]): one["name"] for one in classes}

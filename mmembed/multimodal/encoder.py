@@ -21,7 +21,7 @@ from mmembed.gpte.protocols import Outputs, TrainableEncoder
 from mmembed.gpte.rows import Row
 from mmembed.multimodal.config import MediaEncoderConfig
 
-__all__ = ["MediaEncoder", "start_media_encoder"]
+__all__ = ["MediaEncoder", "adapt", "freeze", "start_media_encoder"]
 
 
 @dataclass(slots=True)
@@ -116,11 +116,11 @@ def start_media_encoder(config: MediaEncoderConfig, weights: str | None = None) 
         if keeps:
             embedder.heads.load_state_dict(loaded.heads.state_dict())
     encoder = MediaEncoder(embedder, config.task)
-    _freeze(encoder.full, config)
+    freeze(encoder.full, config)
     if config.task:
         _add_task(embedder, config)
     elif config.lora is not None:
-        _adapt(embedder, config)
+        adapt(encoder.full, config.lora)
     if config.gradient_checkpointing:
         model: Any = getattr(encoder.full, "model", encoder.full)
         from mmembed.adapters import checkpoint_contexts
@@ -136,7 +136,8 @@ def start_media_encoder(config: MediaEncoderConfig, weights: str | None = None) 
     return encoder.train()
 
 
-def _freeze(model: nn.Module, config: MediaEncoderConfig) -> None:
+def freeze(model: nn.Module, config: MediaEncoderConfig) -> None:
+    """Keep what ``config.train`` does not name from learning."""
     if config.train == "all":
         return
     model.requires_grad_(False)
@@ -164,13 +165,11 @@ def _add_task(embedder: Embedder, config: MediaEncoderConfig) -> None:
         parameter.requires_grad_(True)
 
 
-def _adapt(embedder: Embedder, config: MediaEncoderConfig) -> None:
-    lora = config.lora
-    assert lora is not None
-    module = module_of(embedder.backbone)
+def adapt(module: nn.Module, lora: LoraSettings) -> None:
+    """LoRA on the layers of a backbone that its family names, or that the settings do."""
     targets: Any = lora.targets
     if targets == "all-linear":
-        targets = embedder.backbone.lora_targets
+        targets = module.lora_targets
     add_lora(
         module,
         lora.rank,

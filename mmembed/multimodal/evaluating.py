@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
+from torch import nn
 
 from mmembed.errors import ConfigError
 from mmembed.gpte.data.examples import Report
@@ -20,16 +22,22 @@ from mmembed.multimodal.data.rows import MediaExample, item_hash, media_examples
 from mmembed.multimodal.encoder import MediaEncoder
 from mmembed.search.maxsim import maxsim
 
-__all__ = ["MediaEvaluator"]
+__all__ = ["MediaEvaluator", "vector_scores"]
 
 _METRICS = ("recall@1", "recall@5", "recall@10", "ndcg@5", "ndcg@10")
 
 
-class MediaEvaluator:
+_Encoder = TypeVar("_Encoder", bound=nn.Module)
+Scores: TypeAlias = Callable[[_Encoder, MediaEvaluationSet, list[Item], list[Item]], Any]
+"""``(q, d)`` scores of every query with every document."""
+
+
+class MediaEvaluator(Generic[_Encoder]):
     """Reads the sets once, and measures an encoder on all of them whenever called.
 
     Args:
         resolve: puts files in the place of ``stage://`` sources.
+        scores: of all queries and documents.
 
     Raises:
         ConfigError: ``best`` names no metric of these sets, or two sets share a name.
@@ -39,8 +47,10 @@ class MediaEvaluator:
     def __init__(
         self,
         config: MediaEvaluationConfig,
-        resolve: Callable[[MediaSourceConfig], MediaSourceConfig] = lambda source: source,
+        resolve: Callable[[MediaSourceConfig], MediaSourceConfig],
+        scores: Scores[_Encoder],
     ) -> None:
+        self._scores = scores
         self.sets = {_name(one): (one, _examples(resolve(one.source))) for one in config.sets}
         if len(self.sets) < len(config.sets):
             raise ConfigError("evaluation: give the sources of the sets different names")
@@ -48,7 +58,7 @@ class MediaEvaluator:
         if config.best and config.best not in metrics:
             raise ConfigError(f"evaluation.best: {config.best!r} is none of {', '.join(metrics)}")
 
-    def __call__(self, encoder: MediaEncoder) -> dict[str, float]:
+    def __call__(self, encoder: _Encoder) -> dict[str, float]:
         """Metrics by ``SET/METRIC``; the encoder's mode is restored."""
         was_training = encoder.training
         encoder.eval()
@@ -56,7 +66,9 @@ class MediaEvaluator:
             return {
                 f"{name}/{metric}": value
                 for name, (one, examples) in self.sets.items()
-                for metric, value in _measure(encoder, one, examples).items()
+                for metric, value in _measure(
+                    partial(self._scores, encoder, one), one, examples
+                ).items()
             }
         finally:
             encoder.train(was_training)
@@ -75,7 +87,9 @@ def _examples(source: MediaSourceConfig) -> list[MediaExample]:
 
 
 def _measure(
-    encoder: MediaEncoder, one: MediaEvaluationSet, examples: Sequence[MediaExample]
+    score: Callable[[list[Item], list[Item]], Any],
+    one: MediaEvaluationSet,
+    examples: Sequence[MediaExample],
 ) -> dict[str, float]:
     """Mean metrics of each different query among all different documents."""
     asked, found = _distinct(examples, "query"), _distinct(examples, "positive")
@@ -84,7 +98,7 @@ def _measure(
     for example in examples:
         query, positive = item_hash(example.query), item_hash(example.positive)
         relevant[places[0][query], places[1][positive]] = 1.0
-    scores = _scores(encoder, one, list(asked.values()), list(found.values()))
+    scores = score(list(asked.values()), list(found.values()))
     if one.reverse:
         scores, relevant = scores.T, relevant.T
     best = np.argsort(-scores, axis=1, kind="stable")
@@ -98,9 +112,10 @@ def _distinct(examples: Sequence[MediaExample], side: str) -> dict[int, Item]:
     return {item_hash(item): item for item in reversed(items)}
 
 
-def _scores(
+def vector_scores(
     encoder: MediaEncoder, one: MediaEvaluationSet, queries: list[Item], documents: list[Item]
 ) -> np.ndarray[Any, Any]:
+    """Cosines of dense vectors, or MaxSim of token vectors."""
     embedder = encoder.embedder
     if one.score == "cosine":
         q = embedder.encode_query(queries, show_progress=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -17,25 +17,32 @@ from mmembed.gpte.config import GuideConfig
 from mmembed.gpte.data.batches import Batches, PlannedBatches
 from mmembed.gpte.data.examples import Report
 from mmembed.gpte.outcomes import Context, Outcome
+from mmembed.gpte.protocols import TrainableEncoder
 from mmembed.gpte.trainer import Trainer
 from mmembed.gpte.training import finished_model, stage_accelerator
 from mmembed.inputs.budget import MediaBudget
 from mmembed.inputs.decode import decode_stream
 from mmembed.inputs.items import Item
 from mmembed.multimodal.communities import communities, hard_neighbours
-from mmembed.multimodal.config import MediaDataConfig, MediaSourceConfig
+from mmembed.multimodal.config import (
+    MediaDataConfig,
+    MediaEncoderConfig,
+    MediaEvaluationConfig,
+    MediaSourceConfig,
+)
 from mmembed.multimodal.data.batches import Ahead, MediaExamples
 from mmembed.multimodal.data.rows import MediaExample, item_hash, media_examples
 from mmembed.multimodal.encoder import MediaEncoder, start_media_encoder
-from mmembed.multimodal.evaluating import MediaEvaluator
+from mmembed.multimodal.evaluating import MediaEvaluator, vector_scores
 from mmembed.multimodal.stage import CommunityConfig, MediaTrainStage
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["read_sources", "run_media_train"]
+__all__ = ["read_sources", "run_media_train", "run_stage"]
 
 _log = logging.getLogger(__name__)
+_Encoder = TypeVar("_Encoder", bound=TrainableEncoder)
 
 
 def run_media_train(stage: MediaTrainStage, context: Context) -> Outcome | None:
@@ -45,22 +52,55 @@ def run_media_train(stage: MediaTrainStage, context: Context) -> Outcome | None:
         ConfigError, InputError, ModelLoadError, TrainingError, OSError: as
             :class:`mmembed.gpte.trainer.Trainer` and whatever it is built from.
     """
+
+    def examples(encoder: MediaEncoder, sources: Sequence[Sequence[MediaExample]]) -> MediaExamples:
+        guide = stage.data.guide
+        if guide is not None:
+            guide = replace(guide, model=context.model(guide.model))
+        return MediaExamples(
+            sources,
+            encoder.embedder.backbone,
+            stage.data.negatives,
+            guide=_guide(guide, sources),
+            skip=stage.data.bad_rows == "skip",
+            task=encoder.task,
+        )
+
+    def evaluator(
+        config: MediaEvaluationConfig, resolve: Callable[[MediaSourceConfig], MediaSourceConfig]
+    ) -> MediaEvaluator[MediaEncoder]:
+        return MediaEvaluator(config, resolve, vector_scores)
+
+    return run_stage(stage, context, start_media_encoder, examples, evaluator)
+
+
+def run_stage(
+    stage: MediaTrainStage,
+    context: Context,
+    start_encoder: Callable[[MediaEncoderConfig, str | None], _Encoder],
+    examples_of: Callable[[_Encoder, Sequence[Sequence[MediaExample]]], MediaExamples],
+    evaluator_of: Callable[..., MediaEvaluator[_Encoder]],
+) -> Outcome | None:
+    """Train one stage of any kind of model over media; None if it was stopped early.
+
+    Args:
+        start_encoder: makes the encoder of the stage's settings and start weights.
+        examples_of: the rows that this encoder reads, of the stage's sources.
+        evaluator_of: an evaluator of the stage's sets.
+    """
     from accelerate.utils import set_seed
 
     folder, seed = context.folder, context.recipe.seed
-    data = stage.data
-    if data.guide is not None:
-        data = replace(data, guide=replace(data.guide, model=context.model(data.guide.model)))
-    stage = replace(stage, data=data)
     with stage_accelerator(stage, folder) as accelerator:
         set_seed(seed)  # of new heads, the same on every process
         weights = None if stage.start == "base" else context.model(stage.start)
-        encoder = start_media_encoder(stage.encoder, weights)
+        encoder = start_encoder(stage.encoder, weights)
         sources = read_sources(stage.data, context.source)
-        batches, sizes = _batches(stage, encoder, sources, accelerator, seed)
+        examples = examples_of(encoder, sources)
+        batches, sizes = _batches(stage, encoder, examples, sources, accelerator, seed)
         evaluator = None
         if stage.evaluation is not None:
-            evaluator = MediaEvaluator(stage.evaluation, context.source)
+            evaluator = evaluator_of(stage.evaluation, context.source)
         start = evaluator(_moved(encoder, accelerator)) if evaluator else {}
         set_seed(seed, device_specific=True)  # dropout differs between processes
         trainer = Trainer(
@@ -156,30 +196,24 @@ def _readable(examples: list[MediaExample], report: Report, bad_rows: str) -> li
     return [one for number, one in enumerate(examples) if number not in broken]
 
 
-def _moved(encoder: MediaEncoder, accelerator: Accelerator) -> MediaEncoder:
-    moved: MediaEncoder = encoder.to(accelerator.device)
+def _moved(encoder: _Encoder, accelerator: Accelerator) -> _Encoder:
+    moved: _Encoder = encoder.to(accelerator.device)
     return moved
 
 
 def _batches(
     stage: MediaTrainStage,
-    encoder: MediaEncoder,
+    encoder: TrainableEncoder,
+    examples: MediaExamples,
     sources: Sequence[Sequence[MediaExample]],
     accelerator: Accelerator,
     seed: int,
 ) -> tuple[Batches, Mapping[str, int]]:
     data = stage.data
-    examples = MediaExamples(
-        sources,
-        encoder.embedder.backbone,
-        data.negatives,
-        guide=_guide(data.guide, sources),
-        skip=data.bad_rows == "skip",
-        task=encoder.task,
-    )
     names = tuple(source.name or source.path for source in data.sources)
     clusters = None
     if stage.communities is not None:
+        assert isinstance(encoder, MediaEncoder)
         clusters = _communities(stage.communities, encoder, sources, accelerator, seed)
     plan = Plan(
         tuple(len(source) for source in sources),

@@ -191,7 +191,7 @@ MADE: dict[str, Callable[[], Any]] = {
     "quantized": lambda: Quantized(InfoNCE()),
     "scd": lambda: SCD(projector=5),
 }
-NEED_NEGATIVES = {"kl", "margin_mse", "triplet", "m3_kd"}
+NEED_NEGATIVES = {"kl", "margin_mse", "triplet", "m3_kd", "pair_kl", "pair_softmax"}
 for _name, _cls in OBJECTIVES.items():
     _made: Any = MADE[_name]() if _name in MADE else _cls()
     CASES.setdefault(_name, (_made, _name in NEED_NEGATIVES))

@@ -84,16 +84,15 @@ class MediaExamples:
             self._items(example, (*draw, int(row)))
             for example, row in zip(examples, rows, strict=True)
         ]
-        items = [(item, at > 0) for group in chosen for at, item in enumerate(group)]
-        found = iter(self._rows(items))
         members, bits = [], []
-        for owner, example, group in zip(owners, examples, chosen, strict=True):
-            made = [next(found) for _ in group]
+        for owner, example, group, made in zip(
+            owners, examples, chosen, self.rows_of(chosen), strict=True
+        ):
             broken = next((one for one in made if isinstance(one, InputError)), None)
             if broken is not None:
                 self._broken(example, broken)
                 continue
-            members.append(self._member(owner, example, group, made))
+            members.append(self.member(owner, example, group, made))
             bits.append([modality_bits(item) for item in group])
         if not members:
             raise InputError(
@@ -108,19 +107,31 @@ class MediaExamples:
         kept = [example.negatives[i] for i in pick(count, k, seed)]
         return [example.query, example.positive, *kept]
 
-    def _rows(self, items: Sequence[tuple[Item, bool]]) -> list[Row | InputError]:
-        """A row an item, or what is wrong with it."""
-        out: list[Row | InputError | None] = [None] * len(items)
-        good: list[tuple[int, DecodedItem]] = []
+    def rows_of(self, groups: Sequence[Sequence[Item]]) -> list[list[Row | InputError]]:
+        """A row an item of each group, query first, or what is wrong with it."""
+        items = [(item, at > 0) for group in groups for at, item in enumerate(group)]
+        found = iter(self._rows(items))
+        return [[next(found) for _ in group] for group in groups]
+
+    def decoded(self, items: Sequence[tuple[Item, bool]]) -> list[DecodedItem | InputError]:
+        """Each item decoded, or what is wrong with it; True marks documents."""
+        out: list[DecodedItem | InputError] = []
         stream = decode_stream(
             (item for item, _ in items), self.backbone.media_budget, window=_AHEAD
         )
-        for position, decoded in stream:
-            if isinstance(decoded, InputError):
-                out[position] = decoded
-            else:
+        for position, found in stream:
+            if not isinstance(found, InputError):
                 role = "document" if items[position][1] else "query"
-                good.append((position, replace(decoded, role=role, task=self.task)))
+                found = replace(found, role=role, task=self.task)
+            out.append(found)
+        return out
+
+    def _rows(self, items: Sequence[tuple[Item, bool]]) -> list[Row | InputError]:
+        decoded = self.decoded(items)
+        out: list[Row | InputError | None] = [
+            one if isinstance(one, InputError) else None for one in decoded
+        ]
+        good = [(i, one) for i, one in enumerate(decoded) if isinstance(one, DecodedItem)]
         while good:
             try:
                 rows = self.backbone.prepare([item for _, item in good])
@@ -134,10 +145,10 @@ class MediaExamples:
             break
         return [one for one in out if one is not None]
 
-    def _member(
+    def member(
         self, owner: int, example: MediaExample, items: Sequence[Item], rows: list[Any]
     ) -> Member:
-        scores = dict(zip(map(id, example.items[1:]), example.teacher, strict=False))
+        """A row of the batch, from the items that were chosen of an example and their rows."""
         hashes = [item_hash(item) for item in items]
         return Member(
             owner,
@@ -146,9 +157,15 @@ class MediaExamples:
             hashes,
             True,
             example.label,
-            [scores[id(item)] for item in items[1:]] if example.teacher else (),
+            self.teacher_of(example, items),
             np.stack([self.guide[one] for one in hashes]) if self.guide else None,
         )
+
+    @staticmethod
+    def teacher_of(example: MediaExample, items: Sequence[Item]) -> list[float]:
+        """The teacher's scores of the chosen documents; empty without a teacher."""
+        scores = dict(zip(map(id, example.items[1:]), example.teacher, strict=False))
+        return [scores[id(item)] for item in items[1:]] if example.teacher else []
 
     def _broken(self, example: MediaExample, error: InputError) -> None:
         if not self.skip:

@@ -1,0 +1,1 @@
+"""Training models that read a query and a document together."""
