@@ -120,13 +120,11 @@ def test_a_matching_head_learns_and_refuses_other_pairs(tmp_path: Path) -> None:
     other = replace(pair_recipe(tmp_path, encoder=towers), output=str(tmp_path / "other"))
     with pytest.raises(InputError, match="one text and one picture"):
         run(other)
-    recipe = pair_recipe(
-        tmp_path,
-        encoder=towers,
-        source={"negatives": []},
-        data={"bad_rows": "skip"},
-        batch={"size": 6},
-    )
+    rows = tmp_path / "rows.jsonl"
+    kept = rows.read_text(encoding="utf-8").splitlines(keepends=True)[::3]  # text and one picture
+    rows.write_text("".join(kept), encoding="utf-8")
+    more = {"source": {"negatives": []}, "data": {"bad_rows": "skip"}}
+    recipe = pair_recipe(tmp_path, encoder=towers, **more)
     before = Reranker.from_pretrained(towers["backbone"], device="cpu")
     run(recipe)
     inputs = ("a red card, number 0", [tmp_path / "0-0.png"])
