@@ -128,3 +128,64 @@ def test_images_are_those_of_the_torchvision_processor(family: str, tmp_path: Pa
     found = other(images=[image], size=size, return_tensors="pt")
     torch.testing.assert_close(row.extras["image_grid_thw"], found["image_grid_thw"])
     assert (row.extras["pixel_values"] - found["pixel_values"]).abs().max() <= STEPS
+
+
+def _frames(family: str, backbone: VisionLanguage, frames: Frames) -> torch.Tensor:
+    """``(t, 3, h, w)`` of the family's own video processor, at the size of one tile."""
+    import transformers as hf
+
+    makers = {
+        "llava_onevision": hf.LlavaOnevisionVideoProcessor,
+        "internvl": hf.InternVLVideoProcessor,
+    }
+    images = backbone.processor
+    own = makers[family](
+        size={"height": 32, "width": 32},
+        image_mean=images.image_mean,
+        image_std=images.image_std,
+        do_sample_frames=False,
+    )
+    videos = [torch.from_numpy(frames.pixels).permute(0, 3, 1, 2)]
+    found: torch.Tensor = own(videos=videos, return_tensors="pt")["pixel_values_videos"][0]
+    return found
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("shape", [(4, 60, 90), (6, 100, 56), (2, 200, 120)])
+@pytest.mark.parametrize("family", ["llava_onevision", "internvl"])
+def test_frames_are_those_of_the_video_processor(
+    family: str, shape: tuple[int, int, int], tmp_path: Path
+) -> None:
+    backbone = load_vision_language(tiny_vlm(family, tmp_path))
+    frames = clip(*shape)
+    row = backbone.prepare([DecodedItem((frames, "words"))])[0]
+    name = "pixel_values_videos" if family == "llava_onevision" else "pixel_values"
+    difference = (row.extras[name] - _frames(family, backbone, frames)).abs()
+    assert difference.max() <= STEPS
+    assert difference.mean() <= STEPS / 6
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("shape", [(20, 30), (60, 90), (100, 56), (200, 130), (31, 300)])
+def test_tiles_of_phi_are_those_of_its_processor(shape: tuple[int, int], tmp_path: Path) -> None:
+    from PIL import Image
+    from transformers import AutoImageProcessor
+
+    backbone = load_vision_language(tiny_vlm("phi4_multimodal", tmp_path))
+    theirs = AutoImageProcessor.from_pretrained(tmp_path)
+    height, width = shape
+    image = Image.fromarray(clip(2, height, width).pixels[0])
+    row = backbone.prepare([DecodedItem((image,))])[0]
+    found = theirs(images=[image], return_tensors="pt")
+    torch.testing.assert_close(row.extras["image_sizes"], found["image_sizes"])
+    torch.testing.assert_close(row.extras["tile_masks"], found["image_attention_mask"][0].bool())
+    (first, stop) = row.spans["visual"][0]
+    assert stop - first == _tokens_of(found)
+    difference = (row.extras["tiles"] - found["image_pixel_values"][0]).abs()
+    assert difference.max() <= 4 / 255 / 0.5
+    assert difference.mean() <= 1 / 255 / 0.5
+
+
+def _tokens_of(found: Any) -> int:
+    """Its processor counts 256 + 16 tokens of the whole, which are 4 + 2 at this size."""
+    return int(found["num_img_tokens"][0]) - 272 + 6

@@ -22,6 +22,7 @@ def families() -> tuple[type[VisionLanguage], ...]:
     from mmembed.backbones.vlm.mllama import Mllama
     from mmembed.backbones.vlm.modernvbert import ModernVBert
     from mmembed.backbones.vlm.paligemma import PaliGemma
+    from mmembed.backbones.vlm.phi4 import Phi4Multimodal
     from mmembed.backbones.vlm.qwen2_5_vl import Qwen25VL
     from mmembed.backbones.vlm.qwen2_vl import Qwen2VL
     from mmembed.backbones.vlm.qwen3_5 import Qwen35
@@ -36,6 +37,7 @@ def families() -> tuple[type[VisionLanguage], ...]:
         Mllama,
         ModernVBert,
         PaliGemma,
+        Phi4Multimodal,
         Qwen25VL,
         Qwen2VL,
         Qwen35,

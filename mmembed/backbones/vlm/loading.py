@@ -48,7 +48,7 @@ def load_vision_language(
         ModelLoadError: no family reads this checkpoint, or a file or tensor is missing, has no
             place, or has another shape; the message names it.
     """
-    from transformers import AutoImageProcessor, AutoTokenizer
+    from transformers import AutoTokenizer
 
     layout = layout or CheckpointLayout()
     described = model_config(folder, layout)
@@ -67,8 +67,7 @@ def load_vision_language(
         with quiet_transformers():
             model, report = _weights(folder, layout, dtype or torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(folder)
-            # One backend everywhere: vectors must not change with an unrelated installation.
-            processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
+            processor = family.load_processor(folder)
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise ModelLoadError(f"{folder}: {error}") from error
     _check(report, folder, layout)

@@ -151,6 +151,14 @@ class VisionLanguage(nn.Module):
 
     # --- what a family says -----------------------------------------------------------------
 
+    @classmethod
+    def load_processor(cls, folder: Path) -> Any:
+        """The image processor of a checkpoint."""
+        from transformers import AutoImageProcessor
+
+        # One backend everywhere: vectors must not change with an unrelated installation.
+        return AutoImageProcessor.from_pretrained(folder, backend="pil")
+
     @property
     def placeholders(self) -> Mapping[str, int]:
         """The placeholder token of an image and of a clip, as text, with their ids."""

@@ -57,6 +57,11 @@ def _looks(backbone: Any, ids: torch.Tensor, rows: Sequence[Any]) -> dict[str, A
     return {"cross_attention_mask": seen.long()}
 
 
+def _tiles(backbone: Any, ids: torch.Tensor, rows: Sequence[Any]) -> dict[str, Any]:
+    media = backbone.media_inputs(rows)
+    return {**dict.fromkeys(media), **backbone.media_arguments(media)}
+
+
 # Families whose own forward does not take clips of different lengths together, or lets rows without
 # images see the padding of those with some.
 ALONE = {"llava_onevision", "mllama"}
@@ -67,6 +72,7 @@ REFERENCE: dict[str, Callable[[Any, torch.Tensor, Sequence[Any]], dict[str, torc
     "llava_onevision": _one_clip,
     "mllama": _looks,
     "paligemma": _prompt,
+    "phi4_multimodal": _tiles,
     "qwen2_vl": _kinds,
     "qwen2_5_vl": _kinds_and_times,
     "qwen3_5": _kinds,

@@ -25,6 +25,7 @@ from mmembed.backbones.vlm.tiny.tiled import (
     llava_next,
     llava_onevision,
     modernvbert,
+    phi4,
     smolvlm,
 )
 from mmembed.errors import ConfigError
@@ -36,6 +37,7 @@ TINY: dict[str, Callable[[Path], Path]] = {
     "smolvlm": smolvlm,
     "qwen3_5": qwen3_5,
     "paligemma": paligemma,
+    "phi4_multimodal": phi4,
     "modernvbert": modernvbert,
     "mllama": mllama,
     "internvl": internvl,

@@ -10,7 +10,15 @@ from transformers import PreTrainedTokenizerFast
 
 from mmembed.backbones.vlm.tiny.shared import TEXT, VISION, saved, tokenizer
 
-__all__ = ["idefics3", "internvl", "llava_next", "llava_onevision", "modernvbert", "smolvlm"]
+__all__ = [
+    "idefics3",
+    "internvl",
+    "llava_next",
+    "llava_onevision",
+    "modernvbert",
+    "phi4",
+    "smolvlm",
+]
 
 _TILES = [f"<row_{r + 1}_col_{c + 1}>" for r in range(6) for c in range(6)]
 
@@ -35,6 +43,40 @@ def llava_next(folder: Path) -> Path:
     crop = {"height": 32, "width": 32}
     processor = LlavaNextImageProcessorPil(image_grid_pinpoints=grid, size=size, crop_size=crop)
     return saved(folder, model, fast, processor)
+
+
+def phi4(folder: Path) -> Path:
+    import transformers as hf
+
+    from mmembed.backbones.vlm.phi4_pixels import Phi4Pixels
+
+    specials = ["<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>", "<|endoftext10|>"]
+    fast = tokenizer(specials, eos_token="<|end|>", pad_token="<|endoftext|>")
+    ids = fast.convert_tokens_to_ids
+    vision = {**VISION, "crop_size": 32, "image_token_id": ids("<|endoftext10|>")}
+    audio = {
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_blocks": 1,
+        "num_attention_heads": 2,
+        "input_size": 16,
+        "ext_pw_out_channel": 32,
+        "nemo_conv_channels": 32,
+        "depthwise_separable_out_channel": 32,
+        "audio_token_id": ids("<|endoftext|>"),
+    }
+    config = hf.Phi4MultimodalConfig(
+        **TEXT,
+        vocab_size=len(fast),
+        vision_config=vision,
+        audio_config=audio,
+        bos_token_id=ids("<|endoftext|>"),
+        eos_token_id=ids("<|end|>"),
+        pad_token_id=ids("<|endoftext|>"),
+    )
+    torch.manual_seed(0)
+    model = hf.Phi4MultimodalForCausalLM(config)
+    return saved(folder, model, fast, Phi4Pixels(side=32, patch_size=8, most=6))
 
 
 def llava_onevision(folder: Path) -> Path:
