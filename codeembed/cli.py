@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from codeembed.pairs.command import pairs
 from codeembed.transform.command import transform
 from mmembed import __version__
 from mmembed.commands.output import EXIT_NOTHING, EXIT_OK, Output, run
@@ -160,6 +161,7 @@ def status(path: Path = Path(), /, *, store: Store = None, json: AsJson = False)
 
 
 app.command(transform)
+app.command(pairs)
 
 
 def _open(path: Path, store: Path | None, model: str | None) -> CodeIndex:

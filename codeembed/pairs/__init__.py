@@ -1,0 +1,1 @@
+"""Training pairs mined from source code and its history."""
