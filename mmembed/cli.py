@@ -178,31 +178,50 @@ def doctor(*, json: AsJson = False) -> int:
 
 @app.command
 def serve(
-    path: Path,
+    path: Path | None = None,
     /,
     *,
     code: Path | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
     model: Model = "mini",
+    reranker: list[str] | None = None,
+    api_key_file: Path | None = None,
+    fetch_from: list[str] | None = None,
     allow_remote: bool = False,
 ) -> int:
-    """Open a search page on an index.
+    """Serve the embedding API of OpenAI's clients, and a search page on an index.
 
     For example:
+
+        mmembed serve
 
         mmembed serve ~/Pictures
 
         mmembed serve library --code ~/project --port 9000
 
     Args:
-        path: An index, or the folder that was indexed.
+        path: An index, or the folder that was indexed; the API alone without.
         code: A folder indexed by codeembed, searched on the same page.
-        allow_remote: Let HOST be an address that other machines reach.
+        reranker: A model for /v1/rerank.
+        api_key_file: Ask for one of the keys in this file, one a line (or in MMEMBED_API_KEY).
+        fetch_from: A host that media may be fetched from by URL; none by default.
+        allow_remote: Let HOST be an address that other machines reach, without a key.
     """
     from mmembed.server.app import run as run_server
+    from mmembed.server.security import read_keys
 
-    run_server(path, code, host=host, port=port, model=model, allow_remote=allow_remote)
+    run_server(
+        path,
+        code,
+        host=host,
+        port=port,
+        model=model,
+        allow_remote=allow_remote,
+        rerankers=reranker or (),
+        keys=read_keys(api_key_file),
+        fetch_from=fetch_from or (),
+    )
     return 0
 
 

@@ -17,6 +17,7 @@ from fastapi.staticfiles import StaticFiles
 import mmembed
 from mmembed.errors import InputError
 from mmembed.search.model import EmbeddingModel
+from mmembed.server.api.service import Service, api_app
 from mmembed.server.errors import add_error_handlers
 from mmembed.server.library import Library
 from mmembed.server.media import media_router
@@ -27,6 +28,7 @@ from mmembed.server.worker import ModelWorker
 
 if TYPE_CHECKING:
     from mmembed.embedder import Embedder
+    from mmembed.reranker import Reranker
     from mmembed.search.index import Index
 
 __all__ = ["create_app", "run"]
@@ -45,6 +47,8 @@ def create_app(
     code_index: CodeSearcher | None = None,
     media_roots: Sequence[Path] | None = None,
     hosts: Collection[str] | None = LOCAL_HOSTS,
+    keys: Collection[str] = (),
+    service: Service | None = None,
 ) -> FastAPI:
     """The search server as an ASGI application.
 
@@ -56,6 +60,8 @@ def create_app(
         media_roots: folders that files are given out from; by default a file's own folder, so that
             symbolic links do not lead out of it.
         hosts: names that the server answers to (protection against DNS rebinding); None for any.
+        keys: API keys, one of which a request must bring; none asks for nothing.
+        service: the embedding API, served along with the page.
     """
     worker = ModelWorker()
     library = Library(media_roots)
@@ -78,6 +84,8 @@ def create_app(
         yield
         task.cancel()
         worker.close()
+        if service is not None:
+            await asyncio.to_thread(service.close)
 
     # No pages of API documentation: they load scripts from other hosts. /openapi.json stays.
     app = FastAPI(
@@ -87,7 +95,10 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.add_middleware(Guard, hosts=hosts, max_body=_MAX_BODY)
+    max_body = _MAX_BODY if service is None else max(_MAX_BODY, service.max_body)
+    if service is not None:
+        service.add_to(app)
+    app.add_middleware(Guard, hosts=hosts, max_body=max_body, keys=keys)
     add_error_handlers(app)
     app.include_router(search_router(index, code_index, library, worker))
     app.include_router(media_router(library, Thumbnails()))
@@ -124,7 +135,7 @@ def create_app(
 
 
 def run(
-    index_path: str | Path,
+    index_path: str | Path | None,
     code_path: str | Path | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
@@ -132,23 +143,29 @@ def run(
     model: str = "mini",
     allow_remote: bool = False,
     media_roots: Sequence[str | Path] | None = None,
+    rerankers: Sequence[str] = (),
+    keys: Collection[str] = (),
+    fetch_from: Collection[str] = (),
 ) -> None:
-    """Serve an index until interrupted.
+    """Serve an index and the embedding API, or the API alone, until interrupted.
 
     Args:
-        index_path: an index, or the folder that was indexed.
+        index_path: an index, or the folder that was indexed; None for the API alone.
         code_path: a folder indexed by codeembed, searched on the same page.
         host: address to bind; other than loopback only with ``allow_remote``.
         port: TCP port.
         model: what ``Embedder.from_pretrained`` loads.
-        allow_remote: let other machines in. There are no API keys yet.
+        allow_remote: let other machines in without a key.
         media_roots: folders that files are given out from; by default the folder that was indexed.
+        rerankers: what ``Reranker.from_pretrained`` loads, for ``/v1/rerank``.
+        keys: API keys, one of which every request must bring.
+        fetch_from: hosts that media are fetched from by URL; none fetches nothing.
 
     Raises:
         ConfigError: the address is open to other machines without ``allow_remote``.
         InputError: there is no index at ``index_path``, or no code index at ``code_path``.
     """
-    check_bind_address(host, allow_remote)
+    check_bind_address(host, allow_remote, keys)
     # Late, because they bring torch and the store.
     import uvicorn
 
@@ -156,6 +173,12 @@ def run(
     from mmembed.search.index import Index
 
     embedder = Embedder.from_pretrained(model)
+    hosts = None if allow_remote or keys else {*LOCAL_HOSTS, host}
+    service = Service.of({model: embedder}, _loaded(rerankers), fetch_from=fetch_from)
+    options: dict[str, Any] = {"host": host, "port": port, "log_level": "info"}
+    if index_path is None:
+        uvicorn.run(api_app(service, hosts=hosts, keys=keys), server_header=False, **options)
+        return
     with Index.open(Path(index_path).expanduser(), embedder, create=False) as index:
         roots = _roots(index, media_roots)
         app = create_app(
@@ -163,9 +186,17 @@ def run(
             embedder,
             code_index=None if code_path is None else _open_code_index(Path(code_path), embedder),
             media_roots=roots,
-            hosts=None if allow_remote else {*LOCAL_HOSTS, host},
+            hosts=hosts,
+            keys=keys,
+            service=service,
         )
-        uvicorn.run(app, host=host, port=port, log_level="info", server_header=False)
+        uvicorn.run(app, server_header=False, **options)
+
+
+def _loaded(names: Sequence[str]) -> dict[str, Reranker]:
+    from mmembed.reranker import Reranker
+
+    return {name: Reranker.from_pretrained(name) for name in names}
 
 
 def _roots(index: Index, given: Sequence[str | Path] | None) -> list[Path] | None:

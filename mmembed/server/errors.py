@@ -55,7 +55,9 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestError)
     async def refused(request: Request, error: RequestError) -> JSONResponse:
-        return error_response(error.status_code, error.reason, error.param)
+        response = error_response(error.status_code, error.reason, error.param)
+        response.headers.update(error.headers or {})
+        return response
 
     @app.exception_handler(InputError)
     async def bad_input(request: Request, error: InputError) -> JSONResponse:

@@ -1,10 +1,15 @@
-"""What protects a server on a person's own machine: hosts, sizes, and headers."""
+"""What protects a server: hosts, keys, sizes, and headers."""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hmac
+import os
 from collections.abc import Collection
 from http import HTTPStatus
 from ipaddress import ip_address
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -13,7 +18,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mmembed.errors import ConfigError
 from mmembed.server.errors import RequestError, error_response, unexpected_error
 
-__all__ = ["LOCAL_HOSTS", "Guard", "check_bind_address"]
+__all__ = ["LOCAL_HOSTS", "Guard", "check_bind_address", "read_keys"]
+
+_SHORTEST_KEY = 16
+_OPEN_PATHS = frozenset({"/health", "/ready"})
 
 LOCAL_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -39,13 +47,14 @@ _HEADERS = {
 }
 
 
-def check_bind_address(host: str, allow_remote: bool) -> None:
-    """Refuse an address that other machines reach, unless that is wanted.
+def check_bind_address(host: str, allow_remote: bool, keys: Collection[str] = ()) -> None:
+    """Refuse an address that other machines reach, unless that is wanted, or keys are asked for.
 
     Raises:
-        ConfigError: ``host`` is not a loopback address, and ``allow_remote`` is False.
+        ConfigError: ``host`` is not a loopback address, ``allow_remote`` is False, and there are
+            no keys.
     """
-    if allow_remote or host == "localhost":
+    if allow_remote or keys or host == "localhost":
         return
     try:
         local = ip_address(host).is_loopback
@@ -53,9 +62,30 @@ def check_bind_address(host: str, allow_remote: bool) -> None:
         local = False
     if not local:
         raise ConfigError(
-            f"host {host!r} can be reached from other machines, and there are no API keys yet: "
-            "use 127.0.0.1, or give --allow-remote to open it to everybody who reaches it"
+            f"host {host!r} can be reached from other machines: use 127.0.0.1, ask for a key with "
+            "--api-key-file, or give --allow-remote to open it to everybody who reaches it"
         )
+
+
+def read_keys(file: Path | None) -> tuple[str, ...]:
+    """The keys in a file, one a line, and in the variable ``MMEMBED_API_KEY``.
+
+    Raises:
+        ConfigError: the file cannot be read, holds none, or a key is shorter than 16 characters.
+    """
+    keys = [os.environ["MMEMBED_API_KEY"]] if os.environ.get("MMEMBED_API_KEY") else []
+    if file is not None:
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{file}: {error}") from None
+        found = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        if not found:
+            raise ConfigError(f"{file}: holds no key: write one a line")
+        keys += found
+    if any(len(key) < _SHORTEST_KEY for key in keys):
+        raise ConfigError(f"an API key has at least {_SHORTEST_KEY} characters")
+    return tuple(keys)
 
 
 class Guard:
@@ -68,12 +98,21 @@ class Guard:
         app: the application.
         hosts: host names that are answered, without port; None answers to any.
         max_body: largest body of a request in bytes.
+        keys: asked for on every path but ``/health`` and ``/ready``, as ``Authorization: Bearer
+            KEY``, or as the password of a browser's own dialog; none asks for nothing.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str] | None, max_body: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: Collection[str] | None,
+        max_body: int,
+        keys: Collection[str] = (),
+    ) -> None:
         self._app = app
         self._hosts = hosts
         self._max_body = max_body
+        self._keys = [key.encode() for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -86,6 +125,16 @@ class Guard:
                 scope, receive, send
             )
             return
+        if self._keys and scope["path"] not in _OPEN_PATHS:
+            given = _key_of(headers.get("authorization", ""))
+            # Every key is compared, in constant time, so that an answer tells nothing by its speed.
+            if not sum(hmac.compare_digest(given, key) for key in self._keys):
+                refusal = error_response(
+                    HTTPStatus.UNAUTHORIZED, "Authorization: give a key as a bearer token"
+                )
+                refusal.headers["www-authenticate"] = 'Basic realm="mmembed", charset="UTF-8"'
+                await refusal(scope, receive, send)
+                return
         declared = headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > self._max_body:
             await error_response(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, self._too_large(), "body")(
@@ -125,6 +174,19 @@ class Guard:
 
     def _too_large(self) -> str:
         return f"body: is larger than {self._max_body / 1e6:g} MB"
+
+
+def _key_of(authorization: str) -> bytes:
+    """The key of a header: a bearer token, or the password of any user."""
+    scheme, _, value = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip().encode()
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(value, validate=True).partition(b":")[2]
+        except (binascii.Error, ValueError):
+            return b""
+    return b""
 
 
 def _host_name(host: str) -> str | None:
