@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from codeembed.evaluation.command import evaluate
 from codeembed.pairs.command import pairs
 from codeembed.transform.command import transform
 from mmembed import __version__
@@ -162,6 +163,7 @@ def status(path: Path = Path(), /, *, store: Store = None, json: AsJson = False)
 
 app.command(transform)
 app.command(pairs)
+app.command(evaluate, name="eval")
 
 
 def _open(path: Path, store: Path | None, model: str | None) -> CodeIndex:

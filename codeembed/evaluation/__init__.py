@@ -1,0 +1,1 @@
+"""Measuring code embedders on local sets."""

@@ -1,0 +1,109 @@
+"""How an embedder takes renamed variables, and whether it sees a bug."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from codeembed.pairs.clones import clone_of
+from codeembed.transform.op import transform
+from codeembed.transform.ops.rename import RenameLocal, RenameParameter
+from codeembed.transform.tree import Code
+from mmembed.errors import InputError
+from mmembed.gpte.metrics import mrr
+
+__all__ = ["Robustness", "renamed", "robustness"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Encode = Callable[[Sequence[str]], Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Robustness:
+    """What became of functions under edits.
+
+    Attributes:
+        functions: How many were edited.
+        renames: By number of renamed variables, the MRR of finding the original with the edited
+            function among all originals.
+        deviants: How many functions have a clone and a deviant of it.
+        deviant_accuracy: Share of them whose clone is nearer than its deviant; chance is 0.5, and
+            a tie is no success.
+    """
+
+    functions: int
+    renames: dict[int, float]
+    deviants: int
+    deviant_accuracy: float | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+
+def renamed(code: Code, count: int, seed: int = 0) -> Code:
+    """A source after up to ``count`` renames of locals and parameters, one after the other."""
+    operations = (RenameLocal(), RenameParameter())
+    for step in range(count):
+        for operation in operations[step % 2 :] + operations[: step % 2]:
+            change = transform(code, operation, seed + step)
+            if change is not None:
+                code = code.again(change.edit.apply(code.text))
+                break
+        else:
+            return code
+    return code
+
+
+def robustness(
+    functions: Sequence[str],
+    language: str,
+    encode: Encode,
+    *,
+    counts: Sequence[int] = (0, 1, 2, 4, 8),
+    seed: int = 0,
+) -> Robustness:
+    """The rename curve and the deviant accuracy of an embedder.
+
+    Args:
+        functions: Sources; those that do not parse are left out.
+        language: Of all of them.
+        encode: Vectors of texts.
+        counts: Numbers of renames.
+        seed: Of names and sites.
+
+    Raises:
+        InputError: none of the functions parses.
+    """
+    codes = []
+    for text in dict.fromkeys(functions):
+        try:
+            codes.append(Code.read(text.encode(), language))
+        except InputError:
+            continue
+    if not codes:
+        raise InputError(f"{language} functions", "none of them parses", "check the language")
+    originals = _unit(encode([each.text.decode() for each in codes]))
+    curve = {}
+    for count in counts:
+        edited = [renamed(each, count, seed).text.decode() for each in codes]
+        scores = _unit(encode(edited)) @ originals.T
+        curve[count] = float(mrr(scores, np.eye(len(codes), dtype=bool)).mean())
+    found = [(i, clone_of(each, seed)) for i, each in enumerate(codes)]
+    kept = [(i, clone) for i, clone in found if clone is not None and clone.deviants]
+    accuracy = None
+    if kept:
+        own = originals[[i for i, _ in kept]]
+        near = _unit(encode([clone.code for _, clone in kept]))
+        far = _unit(encode([clone.deviants[0] for _, clone in kept]))
+        # The deviant carries the clone's edits and a bug besides.
+        accuracy = float(((own * near).sum(axis=1) > (own * far).sum(axis=1)).mean())
+    return Robustness(len(codes), curve, len(kept), accuracy)
+
+
+def _unit(vectors: Array) -> Array:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, 1e-12))
