@@ -29,7 +29,7 @@ __all__ = [
     "use_packed_attention",
 ]
 
-_NAME = "mmembed_packed"
+NAME = "mmembed_packed"
 
 
 class Layout:
@@ -88,7 +88,7 @@ class Layout:
         return (flat + first).unsqueeze(0).to(device)
 
 
-def _attention(
+def attention(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -167,7 +167,7 @@ def _mask(
 
 
 def use_packed_attention(model: PreTrainedModel) -> list[tuple[Any, str]]:
-    """Route the model's attention through ``_attention``, which is plain SDPA without a layout.
+    """Route the model's attention through :func:`attention`, which is plain SDPA without a layout.
 
     Returns:
         The configs that changed, each with the attention it named before.
@@ -175,15 +175,15 @@ def use_packed_attention(model: PreTrainedModel) -> list[tuple[Any, str]]:
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
-    AttentionInterface.register(_NAME, _attention)
-    AttentionMaskInterface.register(_NAME, sdpa_mask)
+    AttentionInterface.register(NAME, attention)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
     changed: list[tuple[Any, str]] = []
     for module in model.modules():
         config: Any = getattr(module, "config", None)
         before = getattr(config, "_attn_implementation", None)
         if before in ("sdpa", "eager"):
             changed.append((config, before))
-            config._attn_implementation = _NAME
+            config._attn_implementation = NAME
     return changed
 
 

@@ -232,7 +232,7 @@ def test_only_the_prefix_is_trained(wordpiece: Fast) -> None:
 @pytest.mark.parametrize("causal", [False, True])
 def test_windows_bias_and_prefix_go_together(causal: bool) -> None:
     """All three at once in the packed attention, against one dense masked softmax."""
-    from mmembed.gpte.packed import _attention
+    from mmembed.gpte.packed import attention
 
     torch.manual_seed(0)
     q, k, v = (torch.randn(1, 2, 7, 4, dtype=torch.float64) for _ in range(3))
@@ -241,7 +241,7 @@ def test_windows_bias_and_prefix_go_together(causal: bool) -> None:
     module = torch.nn.Module()
     module.layer_idx = 0  # type: ignore[assignment]
     layout = Layout([7], causal, prefix=[prefix], slopes=slopes)
-    got, _ = _attention(module, q, k, v, None, sliding_window=3, layout=layout)
+    got, _ = attention(module, q, k, v, None, sliding_window=3, layout=layout)
     keys = torch.cat([prefix[0][None], k], dim=2)
     values = torch.cat([prefix[1][None], v], dim=2)
     steps = torch.arange(7)

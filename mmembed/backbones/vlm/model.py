@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mmembed.backbones.base import MediaBudget
-from mmembed.backbones.vlm.layout import PromptLayout
+from mmembed.backbones.vlm.buckets import bucket_of
+from mmembed.backbones.vlm.layout import PromptLayout, span_mask
 from mmembed.backbones.vlm.visual import Visual
 from mmembed.backbones.vlm.wording import Segment, Wording
 from mmembed.errors import InputError
@@ -126,6 +128,8 @@ class VisionLanguage(nn.Module):
     defaults: ClassVar[VlmSettings] = VlmSettings()
     #: Rows run one after another without padding; otherwise padded, for attention that cannot.
     packs: ClassVar[bool] = True
+    #: The blocks are compiled, and batches filled up to few lengths.
+    compiled: bool = False
     reads: ClassVar[frozenset[Modality]] = frozenset({"text", "image", "video", "document"})
 
     def __init__(
@@ -287,7 +291,9 @@ class VisionLanguage(nn.Module):
             name: tensor.to(device, dtype if tensor.is_floating_point() else None)
             for name, tensor in self.media_inputs(rows).items()
         }
-        spans = {name: _mask(rows, name).to(device) for name in ("instruction", "media", "visual")}
+        spans = {
+            name: span_mask(rows, name).to(device) for name in ("instruction", "media", "visual")
+        }
         return VlmBatch(
             ids=ids.to(device),
             positions=torch.cat([row.extras[_POSITIONS] for row in rows], dim=-1).to(device),
@@ -303,18 +309,21 @@ class VisionLanguage(nn.Module):
         return TokenStates(hidden, offsets, batch.spans, batch.ids)
 
     def _packed(self, batch: VlmBatch) -> Tensor:
-        positions = batch.positions
-        no_mask = torch.empty(1, 1, 0, 0, dtype=torch.bool, device=batch.ids.device)
+        tokens = len(batch.ids)
+        spare = bucket_of(tokens) - tokens if self.compiled else 0
+        ids = F.pad(batch.ids, (0, spare), value=self._pad_id)
+        positions = F.pad(batch.positions, (0, spare))
+        no_mask = torch.empty(1, 1, 0, 0, dtype=torch.bool, device=ids.device)
         output = self.model(
-            input_ids=batch.ids.unsqueeze(0),
+            input_ids=ids.unsqueeze(0),
             # A 4-D mask is taken as final by transformers: packed attention needs none.
             attention_mask=no_mask,
             position_ids=positions.unsqueeze(-2),
-            layout=Layout(batch.lengths),
+            layout=Layout([*batch.lengths, spare]),
             use_cache=False,
             **self.media_arguments(batch.media),
         )
-        hidden: Tensor = output.last_hidden_state.squeeze(0)
+        hidden: Tensor = output.last_hidden_state[0, :tokens]
         return hidden
 
     def _padded(self, batch: VlmBatch) -> Tensor:
@@ -407,13 +416,3 @@ def _media_of(prompt: Sequence[Segment]) -> dict[str, Tensor]:
             for name, tensor in segment.visual.tensors.items():
                 found.setdefault(name, []).append(tensor)
     return {name: torch.cat(tensors) for name, tensors in found.items()}
-
-
-def _mask(rows: Sequence[Row], name: str) -> Tensor:
-    mask = torch.zeros(sum(row.tokens for row in rows), dtype=torch.bool)
-    start = 0
-    for row in rows:
-        for first, stop in row.spans.get(name, ()):
-            mask[start + first : start + stop] = True
-        start += row.tokens
-    return mask
