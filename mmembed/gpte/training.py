@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from mmembed.gpte.outcomes import Context, Outcome
 from mmembed.gpte.recipe import TrainStage
 from mmembed.gpte.starting import start_encoder
 from mmembed.gpte.text_encoder import TextEncoder
-from mmembed.gpte.token_tasks import task_of
+from mmembed.gpte.token_tasks import TokenTask, task_of
 from mmembed.gpte.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -31,8 +31,15 @@ if TYPE_CHECKING:
 __all__ = ["finished_model", "run_train", "stage_accelerator"]
 
 
-def run_train(stage: TrainStage, context: Context) -> Outcome | None:
+def run_train(
+    stage: TrainStage,
+    context: Context,
+    more_tasks: Callable[[TextEncoder], Mapping[str, TokenTask]] | None = None,
+) -> Outcome | None:
     """Train one stage; None if it was stopped early.
+
+    Args:
+        more_tasks: token tasks beside the stage's own, for kinds of stages that have further ones.
 
     Raises:
         ConfigError, InputError, ModelLoadError, TrainingError, OSError: as
@@ -52,6 +59,8 @@ def run_train(stage: TrainStage, context: Context) -> Outcome | None:
         tasks = {str(config.task): task_of(config, encoder) for config in stage.tasks}
         if len(tasks) < len(stage.tasks):
             raise ConfigError(f"stage {stage.name}: give every token task once")
+        if more_tasks is not None:
+            tasks |= more_tasks(encoder)
         evaluator = _evaluator(stage.evaluation, context)
         start = evaluator(encoder.to(accelerator.device)) if evaluator else {}
         set_seed(seed, device_specific=True)  # dropout differs between processes
