@@ -67,6 +67,8 @@ def construct(cls: type, config: Mapping[Any, Any], registry: Registry, where: s
 
 
 def _convert(value: Any, wanted: Any, registry: Registry, where: str) -> Any:
+    if is_dataclass(value):  # made already, perhaps of a kind that only another package knows
+        return value
     origin, arguments = get_origin(wanted), get_args(wanted)
     if origin in (Union, types.UnionType):
         if value is None and type(None) in arguments:
@@ -106,8 +108,6 @@ def _convert(value: Any, wanted: Any, registry: Registry, where: str) -> Any:
     if wanted in (bool, int, float, str):
         return _scalar(value, wanted, where)
     if is_dataclass(wanted) and isinstance(wanted, type):
-        if isinstance(value, wanted):
-            return value
         if not isinstance(value, Mapping):
             raise ConfigError(f"{where}: give a mapping, not {value!r}")
         return construct(wanted, value, registry, where)

@@ -1,0 +1,45 @@
+"""What a recipe says of a head over the tokens of code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mmembed.errors import ConfigError
+
+__all__ = ["CodeTaskConfig"]
+
+
+@dataclass(frozen=True)
+class CodeTaskConfig:
+    """A token-level head.
+
+    Attributes:
+        head: ``identifier`` (SynCoBERT), ``edge`` between tokens of one parent (SynCoBERT),
+            ``type`` of a token (Code-MVP), or type of its ``parent`` node (CONCORD).
+        column: Whose texts it reads; they must be code.
+        language: Of that code.
+        weight: Times its loss.
+        classes: Types are counted by hash into so many classes.
+    """
+
+    head: Literal["identifier", "edge", "type", "parent"]
+    column: Literal["query", "positive"] = "positive"
+    language: str = "python"
+    weight: float = 1.0
+    classes: int = 256
+
+    def __post_init__(self) -> None:
+        if self.classes < 2 or not self.weight > 0:
+            raise ConfigError(f"head {self.head}: classes >= 2, and a weight above 0")
+
+    @property
+    def label(self) -> str:
+        """What its loss is logged under."""
+        return f"code-{self.head}"
+
+    # What the trainer asks of a token task's configuration.
+    @property
+    def task(self) -> str:
+        """The same, as the trainer calls it."""
+        return self.label

@@ -1,0 +1,233 @@
+"""The kinds of stages that recipes of code models have beside those of :mod:`mmembed.gpte`."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from codeembed.pairs.clones import clone_of
+from codeembed.pairs.consistency import consistent
+from codeembed.parse import ParseTimeoutError
+from codeembed.training.config import CodeTaskConfig
+from codeembed.training.views import VIEWS
+from codeembed.transform.tree import Code
+from mmembed.errors import ConfigError, InputError
+from mmembed.gpte.config import DataConfig, SourceConfig
+from mmembed.gpte.data.sources import raw_rows
+from mmembed.gpte.outcomes import Context, Outcome
+from mmembed.gpte.recipe import TrainStage
+from mmembed.gpte.run import Runner
+
+__all__ = ["CODE_RUNNERS", "CODE_STAGES", "CodeTrainStage", "FilterStage", "ViewStage"]
+
+_log = logging.getLogger(__name__)
+_TINY_ROWS = 24
+
+
+@dataclass(frozen=True)
+class CodeTrainStage(TrainStage):
+    """One run of the trainer with heads that know the syntax tree: ``kind: code``.
+
+    Attributes:
+        heads: What else is predicted of the tokens of code.
+    """
+
+    kind: ClassVar[str] = "code"
+
+    heads: tuple[CodeTaskConfig, ...] = ()
+
+
+@dataclass(frozen=True)
+class ViewStage:
+    """Rows whose columns are views of code: ``kind: views``.
+
+    Rows are those of the source; a row that some view has nothing to show of is left out.
+
+    Attributes:
+        source: File of rows, or ``stage://NAME``.
+        columns: New column to what it joins: names of :data:`codeembed.training.views.VIEWS` of
+            the code in ``code``, or ``=NAME`` for another column as it is.
+        code: Column of the code.
+        deviants: Hard negatives to make of every code, into the column ``negatives``.
+        copies: Rows to make of each, with fresh seeds: dynamic augmentation, written out.
+        language: Of the code, where rows have no column ``language``.
+    """
+
+    kind: ClassVar[str] = "views"
+
+    name: str
+    source: str
+    columns: Mapping[str, tuple[str, ...]]
+    code: str = "positive"
+    deviants: int = 0
+    copies: int = 1
+    language: str = ""
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.columns or self.copies < 1 or self.deviants < 0:
+            raise ConfigError(f"stage {self.name}: give columns, copies >= 1 and deviants >= 0")
+        for part in (part for parts in self.columns.values() for part in parts):
+            if not part.startswith("=") and part not in VIEWS:
+                known = ", ".join(VIEWS)
+                raise ConfigError(f"stage {self.name}: unknown view {part!r} (known: {known})")
+
+    @property
+    def data(self) -> DataConfig:
+        """The source, as other stages name theirs."""
+        return DataConfig((SourceConfig(self.source, licence="as the source's"),))
+
+    def tiny(self, folder: Path) -> ViewStage:
+        """The stage over a few rows."""
+        return replace(self, limit=min(self.limit or _TINY_ROWS, _TINY_ROWS))
+
+
+@dataclass(frozen=True)
+class FilterStage:
+    """CoRNStack's consistency filter: ``kind: consistent``.
+
+    Attributes:
+        model: Folder or hub name of the embedder that judges, or ``stage://NAME``.
+        rank: Worst rank of the positive among the positives of all rows.
+        least: Least cosine of the pair.
+    """
+
+    kind: ClassVar[str] = "consistent"
+
+    name: str
+    data: DataConfig
+    model: str
+    family: str = "bert"
+    rank: int = 2
+    least: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or not -1 <= self.least <= 1:
+            raise ConfigError(f"stage {self.name}: rank >= 1, and least lies in [-1, 1]")
+
+    def tiny(self, folder: Path) -> FilterStage:
+        """The stage with a tiny random model, which knows no rank."""
+        from mmembed.gpte.tiny import tiny_model
+
+        sources = tuple(replace(one, limit=_TINY_ROWS) for one in self.data.sources)
+        model = self.model
+        if not model.startswith("stage://"):
+            model = str(tiny_model(self.family, folder / self.family))
+        data = replace(self.data, sources=sources)
+        return replace(self, data=data, model=model, rank=_TINY_ROWS, least=-1.0)
+
+
+def _run_code(stage: CodeTrainStage, context: Context) -> Outcome | None:
+    from codeembed.training.heads import head_of
+    from mmembed.gpte.training import run_train
+
+    return run_train(
+        stage,
+        context,
+        lambda encoder: {one.label: head_of(one, encoder) for one in stage.heads},
+    )
+
+
+def _run_views(stage: ViewStage, context: Context) -> Outcome:
+    source = context.source(SourceConfig(stage.source)).path
+    problems: Counter[str] = Counter()
+    rows = list(_viewed(stage, source, problems))
+    if not rows:
+        raise ConfigError(f"stage {stage.name}: no row of {source} has all views: {problems}")
+    if problems:
+        _log.warning("stage %s: left out %s", stage.name, dict(problems))
+    return _written(context, rows, {"rows": len(rows), "left_out": sum(problems.values())})
+
+
+def _viewed(stage: ViewStage, source: str, problems: Counter[str]) -> Iterator[dict[str, Any]]:
+    for number, raw in enumerate(raw_rows(source)):
+        if number == stage.limit:
+            return
+        row = dict(raw.fields)
+        try:
+            code = Code.read(str(row[stage.code]).encode(), row.get("language") or stage.language)
+        except KeyError:
+            raise InputError(str(raw.place), f"has no column {stage.code!r}") from None
+        except (InputError, ParseTimeoutError):
+            problems["does-not-parse"] += 1
+            continue
+        for copy in range(stage.copies):
+            made = _row(stage, row, code, number * stage.copies + copy)
+            if isinstance(made, str):
+                problems[made] += 1
+            else:
+                yield made
+
+
+def _row(stage: ViewStage, row: Mapping[str, Any], code: Code, seed: int) -> dict[str, Any] | str:
+    made = dict(row)
+    for column, parts in stage.columns.items():
+        texts = [
+            str(row[part[1:]]) if part.startswith("=") else VIEWS[part](code, seed)
+            for part in parts
+        ]
+        if not all(text and text.strip() for text in texts):
+            return f"no-{column}"
+        made[column] = "\n".join(text for text in texts if text)
+    if stage.deviants:
+        clone = clone_of(code, seed, deviants=stage.deviants)
+        if clone is None or not clone.deviants:
+            return "no-deviant"
+        made["negatives"] = list(clone.deviants)
+    return made
+
+
+def _run_filter(stage: FilterStage, context: Context) -> Outcome:
+    from torch.nn import functional as F
+
+    from mmembed.gpte.data.examples import Report, examples_of
+    from mmembed.gpte.encoding import encode
+    from mmembed.gpte.text_encoder import TextEncoder
+
+    encoder = TextEncoder.from_pretrained(context.model(stage.model)).eval()
+    data = context.data(stage.data)
+    examples = [
+        one
+        for source in data.sources
+        for one in examples_of(source, Report(source.path), data.bad_rows)
+    ]
+    if any(one.positive is None for one in examples):
+        raise ConfigError(f"stage {stage.name}: rows without a positive have no rank")
+    sides = [
+        F.normalize(encode(encoder, texts, role=role), dim=1).numpy()
+        for role, texts in (
+            ("query", [one.query for one in examples]),
+            ("document", [str(one.positive) for one in examples]),
+        )
+    ]
+    kept = consistent(sides[0], sides[1], rank=stage.rank, least=stage.least)
+    rows = [
+        {"query": one.query, "positive": one.positive, "negatives": list(one.negatives)}
+        for one, keep in zip(examples, kept, strict=True)
+        if keep
+    ]
+    if not rows:
+        raise ConfigError(f"stage {stage.name}: no row passes; raise rank, or lower least")
+    return _written(context, rows, {"rows": len(rows), "left_out": len(examples) - len(rows)})
+
+
+def _written(context: Context, rows: list[dict[str, Any]], metrics: Mapping[str, float]) -> Outcome:
+    context.folder.mkdir(parents=True, exist_ok=True)
+    file, partial = context.folder / "rows.jsonl", context.folder / ".rows.jsonl.partial"
+    with partial.open("w", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    partial.replace(file)
+    return Outcome(context.folder, rows=file, metrics=metrics)
+
+
+CODE_STAGES: tuple[type[Any], ...] = (CodeTrainStage, ViewStage, FilterStage)
+CODE_RUNNERS: Mapping[type, Runner] = {
+    CodeTrainStage: _run_code,
+    ViewStage: _run_views,
+    FilterStage: _run_filter,
+}
