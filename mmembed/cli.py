@@ -250,6 +250,54 @@ def evaluate(
 
 
 @app.command
+def synthesize(
+    method: str,
+    seeds: Path,
+    into: Path,
+    /,
+    *,
+    endpoint: str,
+    model: str,
+    examples: Path | None = None,
+    cache: Path | None = None,
+    budget: int | None = None,
+    concurrency: int = 8,
+    json: AsJson = False,
+) -> int:
+    """Make training rows with a language model behind an OpenAI-compatible endpoint.
+
+    For example:
+
+        mmembed synthesize inpars passages.jsonl rows.jsonl --endpoint http://host:8000/v1 --model M
+
+    The key is read from OPENAI_API_KEY. A run that is stopped goes on where it was.
+
+    Args:
+        method: inpars, promptagator, gecko, e5-mistral, promptriever, judge, page-queries or mme5.
+        seeds: JSONL with what the method asks about: text, task, query and positive, or image.
+        into: JSONL of training rows.
+        endpoint: URL, up to and with /v1.
+        examples: JSONL with text and query, for promptagator.
+        cache: Where answers are kept; INTO.answers.jsonl by default.
+        budget: Tokens that may be spent in all.
+    """
+    from mmembed.commands.synthesize import synthesize as make
+
+    return make(
+        method,
+        seeds,
+        into,
+        endpoint,
+        model,
+        examples,
+        cache,
+        budget,
+        concurrency,
+        Output(json=json),
+    )
+
+
+@app.command
 def train(
     recipe: Path,
     overrides: list[str] | None = None,
