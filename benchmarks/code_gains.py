@@ -36,7 +36,7 @@ def main() -> None:
         found = json.loads(options.partial.read_text(encoding="utf-8"))
     model = Embedder.from_pretrained("mini")
     scorers: dict[str, Scorer] = {"bm25": bm25_scores, "minilm": vector_scores(model)}
-    tasks = {"minilm": None}
+    tasks: dict[str, str | None] = {"minilm": None}
     if options.adapter is not None:
         model.adapters.load(options.adapter, name="code")
         scorers["minilm+code"] = vector_scores(model, "code")

@@ -14,6 +14,7 @@ from cyclopts import App, Parameter
 
 from codeembed.evaluation.command import evaluate
 from codeembed.pairs.command import pairs
+from codeembed.training.command import train
 from codeembed.transform.command import transform
 from mmembed import __version__
 from mmembed.commands.output import EXIT_NOTHING, EXIT_OK, Output, run
@@ -164,6 +165,7 @@ def status(path: Path = Path(), /, *, store: Store = None, json: AsJson = False)
 app.command(transform)
 app.command(pairs)
 app.command(evaluate, name="eval")
+app.command(train)
 
 
 def _open(path: Path, store: Path | None, model: str | None) -> CodeIndex:

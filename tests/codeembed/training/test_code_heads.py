@@ -77,7 +77,7 @@ def test_every_view_shows_something(name: str) -> None:
         assert shown != SOURCE.decode()
 
 
-def _run(tmp_path: Path, rows: list[dict[str, object]], **stage: object) -> list[dict[str, str]]:
+def _run(tmp_path: Path, rows: list[dict[str, str]], **stage: object) -> list[dict[str, str]]:
     source = tmp_path / "rows.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     values = {"name": "v", "kind": "views", "source": str(source), **stage}
