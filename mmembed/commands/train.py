@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmembed.commands.output import EXIT_OK, Output
 from mmembed.gpte.recipe import load_recipe, to_yaml
-from mmembed.gpte.run import Runner, run_recipe
+from mmembed.gpte.run import run_recipe
 from mmembed.multimodal.stages import MEDIA_RUNNERS, MEDIA_STAGES
 
 if TYPE_CHECKING:
@@ -22,22 +22,10 @@ __all__ = ["train_recipe"]
 
 
 def train_recipe(
-    path: Path,
-    overrides: list[str],
-    stop_after: int | None,
-    show: bool,
-    output: Output,
-    *,
-    stages: Sequence[type[Any]] = MEDIA_STAGES,
-    runners: Mapping[type, Runner] = MEDIA_RUNNERS,
+    path: Path, overrides: list[str], stop_after: int | None, show: bool, output: Output
 ) -> int:
-    """Run a recipe, or print it with all defaults filled in.
-
-    Args:
-        stages: kinds of stages beside those of :mod:`mmembed.gpte.recipe`.
-        runners: what runs them.
-    """
-    recipe = load_recipe(path, overrides, stages)
+    """Run a recipe, or print it with all defaults filled in."""
+    recipe = load_recipe(path, overrides, MEDIA_STAGES)
     if show:
         output.result({"recipe": to_yaml(recipe)}, to_yaml(recipe).rstrip())
         return EXIT_OK
@@ -46,7 +34,7 @@ def train_recipe(
             recipe,
             on_step=on_step,
             stop_after=stop_after,
-            more=runners,
+            more=MEDIA_RUNNERS,
         )
     for name, outcome in outcomes.items():
         made = outcome.model or outcome.rows
