@@ -117,10 +117,12 @@ def vector_scores(
 ) -> np.ndarray[Any, Any]:
     """Cosines of dense vectors, or MaxSim of token vectors."""
     embedder = encoder.embedder
+    # A stage that trains a task adapter is measured with it.
+    options: dict[str, Any] = {"show_progress": False, "task": encoder.task or None}
     if one.score == "cosine":
-        q = embedder.encode_query(queries, show_progress=False)
-        d = embedder.encode_document(documents, show_progress=False)
+        q = embedder.encode_query(queries, **options)
+        d = embedder.encode_document(documents, **options)
         return np.asarray(q @ d.T)
-    q_multi = embedder.encode_query(queries, output="multi", show_progress=False)
-    d_multi = embedder.encode_document(documents, output="multi", show_progress=False)
+    q_multi = embedder.encode_query(queries, output="multi", **options)
+    d_multi = embedder.encode_document(documents, output="multi", **options)
     return maxsim(q_multi, d_multi)

@@ -26,9 +26,12 @@ from mmembed.errors import ConfigError, InputError
 from mmembed.gpte.data.examples import Report
 from mmembed.gpte.recipe import Recipe, to_yaml
 from mmembed.gpte.trainer import Step
-from mmembed.multimodal.config import MediaDataConfig, MediaSourceConfig
+from mmembed.inputs.items import parse_item
+from mmembed.multimodal.config import MediaDataConfig, MediaEvaluationSet, MediaSourceConfig
 from mmembed.multimodal.data.batches import Ahead, MediaExamples
 from mmembed.multimodal.data.rows import media_examples
+from mmembed.multimodal.encoder import start_media_encoder
+from mmembed.multimodal.evaluating import vector_scores
 from mmembed.multimodal.training import read_sources
 
 NEGATIVES = {"source": {"negatives": ["negatives"]}, "data": {"negatives": 1}}
@@ -332,3 +335,21 @@ def test_parquet_and_shards_bring_media_as_bytes(tmp_path: Path) -> None:
         )
         found = list(media_examples(source, Report("rows")))
         assert [example.positive.parts[0].source for example in found] == media
+
+
+def test_a_task_adapter_is_measured_and_not_the_model_alone(tmp_path: Path) -> None:
+    recipe = media_recipe(
+        tmp_path, {"encoder": {"train": "none", "task": "own", "lora": {"rank": 4}}}
+    )
+    stage: Any = recipe.stages[0]
+    encoder = start_media_encoder(stage.encoder).eval()
+    items = [parse_item("red"), parse_item("a blue card")]
+    one = MediaEvaluationSet(MediaSourceConfig("rows.jsonl"))
+    base = vector_scores(encoder, one, items, items)
+    for parameter in encoder.embedder.adapters.parameters("own"):
+        with torch.no_grad():
+            parameter.normal_(std=0.5)
+    found = vector_scores(encoder, one, items, items)
+    assert np.abs(found - base).max() > 1e-3
+    vectors = encoder.embedder.encode(["red", "a blue card"], task="own")
+    np.testing.assert_allclose(found, vectors @ vectors.T, atol=1e-6)
