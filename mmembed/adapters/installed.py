@@ -28,11 +28,15 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """One adapter in the model: peft's config, how it names modules, and the layers changed."""
+    """One adapter in the model: peft's config, how it names modules, and the layers changed.
+
+    ``by_rows`` is kept here, as the layers themselves can be out while another thread asks.
+    """
 
     config: LoraConfig
     view: View
     layers: tuple[str, ...]
+    by_rows: bool
 
 
 class InstalledAdapters:
@@ -127,7 +131,12 @@ class InstalledAdapters:
                     else:
                         layer.base_layer = live
                         self._replace(one, layer)
-                adapter = Installed(prepared.config, prepared.view, tuple(prepared.layers))
+                adapter = Installed(
+                    prepared.config,
+                    prepared.view,
+                    tuple(prepared.layers),
+                    by_rows=all(layer.by_rows for layer in prepared.layers.values()),
+                )
                 # A new dict: other threads may be going through the old one.
                 self._adapters = {**self._adapters, name: adapter}
         for name, prepared in new.items():

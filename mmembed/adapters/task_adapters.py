@@ -79,7 +79,7 @@ class TaskAdapters:
 
         An adapter that also changes a vision tower cannot: patches lie in another order than rows.
         """
-        return all(layer.by_rows for layer in self._adapters.layers(name).values())
+        return self._adapters[name].by_rows
 
     def stands_apart(self, task: str) -> bool:
         """Whether the rows of a task need forwards of their own; ``""`` is the model alone."""

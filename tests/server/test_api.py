@@ -267,6 +267,7 @@ def test_what_arrives_meanwhile_goes_together() -> None:
         gone = asyncio.create_task(batcher.run(work("gone")))
         await asyncio.sleep(0.05)
         gone.cancel()
+        await asyncio.wait([gone])
         slow.go.set()
         return await asyncio.gather(first, *rest, other)
 
