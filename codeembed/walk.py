@@ -29,10 +29,10 @@ def _names(text: str) -> frozenset[str]:
 
 _IGNORED_DIRS = _names(
     """
-    .git .hg .svn .bzr .jj .codeembed .venv venv .tox .nox __pycache__ .mypy_cache .ruff_cache
-    .pytest_cache .hypothesis .eggs node_modules bower_components .yarn .pnpm-store .next .nuxt
-    .svelte-kit .gradle .terraform .idea .vs .cache .parcel-cache .turbo DerivedData .dart_tool
-    .bundle
+    .git .hg .svn .bzr .jj .codeembed .mmembed .venv venv .tox .nox __pycache__ .mypy_cache
+    .ruff_cache .pytest_cache .hypothesis .eggs node_modules bower_components .yarn .pnpm-store
+    .next .nuxt .svelte-kit .gradle .terraform .idea .vs .cache .parcel-cache .turbo DerivedData
+    .dart_tool .bundle
     """
 )
 _LOCK_FILES = _names(

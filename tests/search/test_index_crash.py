@@ -107,7 +107,7 @@ def test_a_second_process_may_not_write_but_read(tmp_path: Path) -> None:
     path = tmp_path / "index"
     index = Index.open(path, HashModel())
     index.add(["one"])
-    process = start(path, "5000")
+    process = start(path, "500000")  # more than it can write while this test looks on
     try:
         wait_until(lambda: len(index) > 100)
         with pytest.raises(StoreLockedError, match=f"process {process.pid} is writing"):
