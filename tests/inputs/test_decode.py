@@ -51,7 +51,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeImages:
 
 
 def _eventually(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.002)
     return condition()

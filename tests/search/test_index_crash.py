@@ -139,7 +139,7 @@ def test_readers_follow_a_writer(tmp_path: Path) -> None:
 
 
 def wait_until(condition) -> None:  # type: ignore[no-untyped-def]
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)

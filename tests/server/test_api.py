@@ -244,7 +244,7 @@ class Slow:
 
     def encode_stream(self, items: Any, **options: Any) -> Any:
         self.seen.append([item.parts[0].text for item in items])
-        self.go.wait(5)
+        self.go.wait(60)
         if any("bad" in text for text in self.seen[-1]):
             raise ConfigError("no such task")
         return list(self.seen[-1])
@@ -298,10 +298,11 @@ def test_a_full_queue_refuses_and_a_closed_one_too() -> None:
     batcher = Batcher(slow, queue_tokens=4)
 
     async def ask() -> list[Any]:
-        tasks = []
-        for text in ("first", "a", "word " * 40):
-            tasks.append(asyncio.create_task(batcher.run(work(text))))
-            await asyncio.sleep(0.05)
+        tasks = [asyncio.create_task(batcher.run(work("first")))]
+        while not slow.seen:
+            await asyncio.sleep(0.01)
+        tasks += [asyncio.create_task(batcher.run(work(text))) for text in ("a", "word " * 40)]
+        await asyncio.sleep(0.05)
         slow.go.set()
         return await asyncio.gather(*tasks, return_exceptions=True)
 

@@ -19,7 +19,7 @@ from mmembed.server.worker import ModelWorker
 
 def test_health_and_readiness(client: TestClient) -> None:
     assert client.get("/health").json() == {"status": "ok"}
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while client.get("/ready").status_code != 200:
         assert time.monotonic() < deadline
     assert client.get("/ready").json() == {"status": "ready"}
