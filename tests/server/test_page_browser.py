@@ -85,7 +85,7 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     """A fresh page on a laptop screen, which must have no error and no outside request."""
     context = browser.new_context(viewport={"width": 1280, "height": 800}, base_url=address)
     page = context.new_page()
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(30_000)
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda line: problems.append(line.text) if line.type == "error" else None)
