@@ -93,6 +93,7 @@ def index(
     *,
     into: Path | None = None,
     model: OwnModel = None,
+    late: Annotated[bool, Parameter(negative="")] = False,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
@@ -107,10 +108,11 @@ def index(
     Args:
         paths: Files or folders to index.
         into: Where the index lives; by default ".mmembed" inside the first folder.
+        late: Keep a vector a token in a new index, for "search --maxsim".
     """
     from mmembed.commands.search import index_paths
 
-    return index_paths(paths, into, model, Output(json=json, quiet=quiet))
+    return index_paths(paths, into, model, late, Output(json=json, quiet=quiet))
 
 
 @app.command
@@ -123,6 +125,9 @@ def search(
     k: Annotated[int, Parameter(name=["--k", "-k"])] = 10,
     filter: str | None = None,
     mode: Mode = "hybrid",
+    maxsim: int = 0,
+    reranker: str | None = None,
+    rerank: int = 20,
     model: OwnModel = None,
     json: AsJson = False,
     quiet: Quiet = False,
@@ -144,13 +149,17 @@ def search(
         k: How many hits at most.
         filter: Condition on a hit's fields, applied before the best k are taken.
         mode: How text queries are matched: by vector, by words, or both.
+        maxsim: How many candidates are ranked again by their token vectors (an index --late).
+        reranker: A model that reads query and hit together and has the last word.
+        rerank: How many hits it reads.
     """
-    from mmembed.commands.search import search_index
+    from mmembed.commands.search import Steps, search_index
 
     if image is not None and query is not None and path == Path() and Path(query).is_dir():
         path, query = Path(query), None  # `mmembed search FOLDER --image FILE`
     output = Output(json=json, quiet=quiet)
-    return search_index(query, path, image, k, filter, mode, model, output)
+    steps = Steps(mode, maxsim, reranker, rerank)
+    return search_index(query, path, image, k, filter, steps, model, output)
 
 
 @app.command

@@ -4,24 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from mmembed.commands.output import EXIT_NOTHING, EXIT_OK, Output
 from mmembed.errors import ConfigError
 from mmembed.inputs.items import ItemLike
-from mmembed.search.index import AddReport, Hit, Index
+from mmembed.search.index import AddReport, Hit, Index, LateInteraction
+from mmembed.search.steps import PairModel
 
-__all__ = ["index_paths", "search_index"]
+__all__ = ["Steps", "index_paths", "search_index"]
 
 
-def index_paths(paths: list[Path], into: Path | None, model: str | None, output: Output) -> int:
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The steps of a search, as the command line names them."""
+
+    mode: Literal["hybrid", "dense", "text"] = "hybrid"
+    maxsim: int = 0
+    reranker: str | None = None
+    rerank: int = 20
+
+
+def index_paths(
+    paths: list[Path], into: Path | None, model: str | None, late: bool, output: Output
+) -> int:
     """Bring an index up to date with files and folders."""
     for path in paths:
         if not path.expanduser().exists():
             raise ConfigError(f"{path}: no such file or folder")
     where = into or _home_of(paths[0].expanduser())
-    with Index.open(where, model) as index:
+    with Index.open(where, model, late=LateInteraction() if late else None) as index:
         with _progress(output) as progress:
             # One call a path: each is mirrored for itself.
             reports = [index.add(path.expanduser(), progress=progress) for path in paths]
@@ -73,7 +87,7 @@ def search_index(
     image: Path | None,
     k: int,
     condition: str | None,
-    mode: Literal["hybrid", "dense", "text"],
+    steps: Steps,
     model: str | None,
     output: Output,
 ) -> int:
@@ -82,12 +96,28 @@ def search_index(
         raise ConfigError("nothing to search for: give a QUERY, or --image FILE")
     question = _question(query, image)
     with Index.open(path.expanduser(), model, create=False) as index:
-        hits = index.search(question, k, filter=condition, mode=mode)
+        hits = index.search(
+            question,
+            k,
+            filter=condition,
+            mode=steps.mode,
+            maxsim=steps.maxsim,
+            reranker=_reranker(steps.reranker),
+            rerank=steps.rerank,
+        )
     for hit in hits:
         output.result(_record(hit), _line(hit))
     if not hits:
         output.say("nothing found")
     return EXIT_OK if hits else EXIT_NOTHING
+
+
+def _reranker(name: str | None) -> PairModel | None:
+    if name is None:
+        return None
+    from mmembed.reranker import Reranker
+
+    return Reranker.from_pretrained(name)
 
 
 def _question(query: str | None, image: Path | None) -> ItemLike:

@@ -8,7 +8,7 @@ at any moment: the next run finishes the files that it left half done.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -210,7 +210,7 @@ class FileSync:
                 news = "unchanged"  # a new time alone is written down, but is no news
             kept = {name: value for name, value in row.fields.items() if name in FIELDS}
             fields = {**kept, **stamp, **metadata}
-            self._writer.write(Record(f"{copy.key}{part}", row.vector, row.text, fields), news)
+            self._writer.write(replace(row, id=f"{copy.key}{part}", fields=fields), news)
 
     def _news_of(self, key: str, part: str) -> News:
         state = self._known.get(key)

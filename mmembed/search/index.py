@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 
-from mmembed.errors import InputError
+from mmembed.errors import IndexMismatchError, InputError
 from mmembed.inputs.items import Item, ItemLike, parse_item
 from mmembed.search.file_sync import FileMetadata, FileSync
 from mmembed.search.filter_parser import parse_filter
 from mmembed.search.filters import And, Compare, Filter, FilterLike, In, Not
-from mmembed.search.identity import text_of, utf8
 from mmembed.search.item_plan import ItemMetadata, check_lengths, plan_items
 from mmembed.search.lance_store import LanceStore
-from mmembed.search.layout import (
-    FIELDS,
-    Location,
-    check_model,
-    describe_model,
-    locate,
-    user_metadata,
-)
+from mmembed.search.late import LateInteraction, TokenStorage, storage_for
+from mmembed.search.layout import FIELDS, Location, check_model, describe_model, locate
 from mmembed.search.model import EmbeddingModel
-from mmembed.search.ranking import Ranked, rank_dense, rank_hybrid, rank_text
-from mmembed.search.results import AddReport, Hit, IndexStats
-from mmembed.search.store import Record, Value, Vector, VectorStore
+from mmembed.search.pipeline import Mode, Question, answer
+from mmembed.search.ranking import rank_dense
+from mmembed.search.results import AddReport, Hit, IndexStats, hit_of
+from mmembed.search.steps import PairModel
+from mmembed.search.store import VectorStore
+from mmembed.search.truncation import Truncated
 from mmembed.search.writer import OnError, Progress, RowWriter, clean_metadata
 
-__all__ = ["AddReport", "Hit", "Index", "IndexStats", "Mode"]
-
-Mode: TypeAlias = Literal["hybrid", "dense", "text"]
+__all__ = ["AddReport", "Hit", "Index", "IndexStats", "LateInteraction", "Mode"]
 
 # Many small writes leave many small files.
 _OPTIMIZE_AFTER = 1000
@@ -56,8 +51,16 @@ class Index:
     >>> index.search("red bicycle", k=5, filter='path like "holiday/*"')    # doctest: +SKIP
     """
 
-    def __init__(self, location: Location, model: EmbeddingModel | str | None) -> None:
+    def __init__(
+        self,
+        location: Location,
+        model: EmbeddingModel | str | None,
+        late: LateInteraction | None = None,
+        dim: int | None = None,
+    ) -> None:
         self._location = location
+        self._late = late
+        self._dim = dim
         self._model_name = model if isinstance(model, str) else None
         self._model = None if isinstance(model, str) else model
         self._opened: VectorStore | None = None
@@ -69,6 +72,8 @@ class Index:
         model: EmbeddingModel | str | None = None,
         *,
         create: bool = True,
+        late: LateInteraction | None = None,
+        dim: int | None = None,
     ) -> Index:
         """Open an index; a new one is made on disk by the first ``add``.
 
@@ -78,6 +83,10 @@ class Index:
             model: the model, or a name for ``Embedder.from_pretrained``. By default the model that
                 the index records, or ``"mini"`` for a new one, loaded when it is first needed.
             create: whether an index may be made where there is none.
+            late: keep a vector a token in a new index, for ``maxsim`` searches; one that exists
+                keeps what it was made with.
+            dim: length of the dense vectors of a new index, for models trained to be cut
+                (Matryoshka); by default the model's own.
 
         Raises:
             InputError: there is no index, and ``create`` is False; or ``path`` is a file.
@@ -86,7 +95,7 @@ class Index:
         if Path(path).expanduser().is_file():
             raise InputError(str(path), "is a file", "give a folder of media or of an index")
         location = locate(path, LanceStore.exists(Path(path).expanduser()))
-        index = cls(location, model)
+        index = cls(location, model, late, dim)
         if index._store is None and not create:
             raise InputError(str(path), "holds no index", "add something to it first")
         return index
@@ -109,11 +118,16 @@ class Index:
 
             store = self._store
             recorded = None if store is None else store.meta.get("model_name")
-            model = Embedder.from_pretrained(self._model_name or recorded or "mini")
+            name = self._model_name or recorded or "mini"
+            model: EmbeddingModel = Embedder.from_pretrained(name)
             if store is not None:
+                model = self._cut(model, store.dim)
                 check_model(self._location, store.meta, store.dim, model)
             self._model = model
         return self._model
+
+    def _cut(self, model: EmbeddingModel, dim: int | None) -> EmbeddingModel:
+        return model if dim is None or dim == model.dim else Truncated(model, dim)
 
     def __len__(self) -> int:
         store = self._store
@@ -169,7 +183,8 @@ class Index:
         report = AddReport()
         store = self._writable_store()
         with store.writing():
-            writer = RowWriter(store, report, on_error, progress)
+            storage = TokenStorage.of_meta(store.meta)
+            writer = RowWriter(store, report, on_error, progress, storage)
             if isinstance(x, str | Path):
                 self._add_files(store, writer, report, Path(x), metadata, ids)
             else:
@@ -204,7 +219,7 @@ class Index:
             writer = RowWriter(store, report, "raise", None)
             for record in store.scan(where, vectors=True):
                 fields = {**record.fields, **cleaned}
-                writer.write(Record(record.id, record.vector, record.text, fields), "updated")
+                writer.write(replace(record, fields=fields), "updated")
             writer.flush()
         return report.updated
 
@@ -230,8 +245,11 @@ class Index:
         filter: FilterLike | None = None,
         mode: Mode = "hybrid",
         min_score: float | None = None,
+        maxsim: int = 0,
+        reranker: PairModel | None = None,
+        rerank: int = 20,
     ) -> list[Hit]:
-        """The ``k`` items that fit a query best, best first.
+        """The ``k`` items that fit a query best, best first, in up to three steps.
 
         Args:
             query: a ``str`` is text; a ``Path``, image, dict and so on is an example to match.
@@ -241,29 +259,25 @@ class Index:
                 the query (BM25), ``"hybrid"`` joins both lists by reciprocal rank fusion. A query
                 without text is always dense.
             min_score: drop hits below this cosine similarity (BM25 score in mode ``"text"``).
+            maxsim: how many candidates are ranked again by MaxSim over their token vectors, of an
+                index made with ``late``; 0 leaves the step out. A number not below that of the
+                items that pass the filter scores every one of them, exactly.
+            reranker: judges the best of the steps before it, query and document together, from the
+                media where it is there, else from the text.
+            rerank: how many it judges; hits beyond them are not returned.
 
         Raises:
             InputError: the query or the filter cannot be read, or mode ``"text"`` has no text.
+            ConfigError: ``maxsim`` is above 0, and the index keeps no token vectors.
         """
-        if mode not in ("hybrid", "dense", "text"):
-            raise InputError("mode", f"unknown mode {mode!r}", "use 'hybrid', 'dense' or 'text'")
-        item = parse_item(query)
-        words = text_of(item)
-        utf8(words)
-        if mode == "text" and not words:
-            raise InputError(item.label, "has no text to search for", "use mode='dense'")
+        question = Question(parse_item(query), k, filter, mode, min_score, maxsim, reranker, rerank)
+        question.check()
         store = self._store
         if store is None or k < 1:
             return []
-        if mode == "text":
-            ranked = rank_text(store, words, k, filter, min_score)
-        else:
-            vector = self._encode_query(item)
-            if mode == "dense" or not words:
-                ranked = rank_dense(store, vector, k, filter, min_score)
-            else:
-                ranked = rank_hybrid(store, vector, words, k, filter, min_score)
-        return [self._hit(each) for each in ranked]
+        storage = TokenStorage.of_meta(store.meta)
+        ranked = answer(store, storage, self._location, lambda: self.model, question)
+        return [hit_of(each, self._location) for each in ranked]
 
     def similar(self, id: str, k: int = 10, *, filter: FilterLike | None = None) -> list[Hit]:
         """The ``k`` items most like the one with this id, without itself.
@@ -277,7 +291,8 @@ class Index:
             raise InputError(id, "is not in the index")
         others: Filter = Not(Compare("id", "==", id))
         where = others if filter is None else And((others, parse_filter(filter)))
-        return [self._hit(each) for each in rank_dense(store, record.vector, k, where, None)]
+        ranked = rank_dense(store, record.vector, k, where, None)
+        return [hit_of(each, self._location) for each in ranked]
 
     def stats(self) -> IndexStats:
         """Number of items, the model, and the state of the store."""
@@ -313,17 +328,33 @@ class Index:
     def _writable_store(self) -> VectorStore:
         store = self._store
         if store is None:
-            model, folder = self.model, self._location.folder
-            meta = describe_model(model)
+            self._model = model = self._cut(self.model, self._dim)
+            folder = self._location.folder
+            meta, summary_dim = describe_model(model), 0
+            if self._late is not None:
+                storage = storage_for(model, self._late)
+                meta, summary_dim = meta | storage.as_meta(), storage.encoding.dim
             try:
-                store = LanceStore.create(folder, dim=model.dim, fields=FIELDS, meta=meta)
+                store = LanceStore.create(
+                    folder, dim=model.dim, fields=FIELDS, meta=meta, summary_dim=summary_dim
+                )
             except FileExistsError:  # another process was faster
                 store = self._checked(LanceStore.open(folder))
             self._opened = store
         return store
 
     def _checked(self, store: VectorStore) -> VectorStore:
+        if self._model is not None and store.dim < self._model.dim:
+            self._model = self._cut(self._model, store.dim)
         check_model(self._location, store.meta, store.dim, self._model)
+        if self._dim is not None and self._dim != store.dim:
+            raise IndexMismatchError(f"{self.path} has vectors of {store.dim}, not {self._dim}")
+        storage = TokenStorage.of_meta(store.meta)
+        if self._late is not None and (storage is None or storage.settings != self._late):
+            kept = "no token vectors" if storage is None else str(storage.settings)
+            raise IndexMismatchError(
+                f"{self.path} keeps {kept}, not {self._late}: leave late= out, or index anew"
+            )
         return store
 
     def _add_files(
@@ -356,32 +387,6 @@ class Index:
         values: Iterable[ItemLike] = [x] if _is_one_item(x) else x
         check_lengths(values, ids=ids, metadata=metadata)
         writer.encode(self.model, plan_items(store, self._location, report, values, ids, metadata))
-
-    def _encode_query(self, item: Item) -> Vector:
-        encoded = next(iter(self.model.encode_stream([item], role="query")))
-        if encoded.vector is None:
-            raise encoded.error or InputError(item.label, "the model gave no vector")
-        return encoded.vector
-
-    def _hit(self, ranked: Ranked) -> Hit:
-        record = ranked.record
-        fields: Mapping[str, Any] = record.fields
-        key, page = fields.get("path"), fields.get("page")
-        uri = None
-        if key is not None:
-            part = fields.get("part") or ("" if page is None else f"#page={page}")
-            uri = f"{self._location.path_of(key)}{part}"
-        metadata: dict[str, Value] = user_metadata(record)
-        return Hit(
-            id=record.id,
-            score=ranked.score,
-            scores=ranked.scores,
-            uri=uri,
-            modality=fields["modality"],
-            page=page,
-            text=record.text,
-            metadata=metadata,
-        )
 
 
 def _is_one_item(x: Any) -> bool:

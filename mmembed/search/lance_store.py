@@ -30,6 +30,7 @@ from mmembed.search.store import (
     check_fields,
     check_query_vector,
     check_records,
+    check_summary,
     filterable,
 )
 
@@ -40,6 +41,8 @@ import lancedb
 import pyarrow as pa
 from lancedb.index import FTS, IvfRq
 from lancedb.query import MatchQuery
+
+from mmembed.search.lance_summaries import Summaries, summary_array, token_columns
 
 __all__ = ["LanceStore"]
 
@@ -77,6 +80,7 @@ class LanceStore:
         self._table = table
         self._lock = WriterLock(folder)
         self._dim = int(table.schema.field("vector").type.list_size)
+        self._summaries = Summaries(table)
 
     @staticmethod
     def exists(folder: str | Path) -> bool:
@@ -92,6 +96,7 @@ class LanceStore:
         dim: int,
         fields: Mapping[str, FieldType] | None = None,
         meta: Mapping[str, str] | None = None,
+        summary_dim: int = 0,
     ) -> LanceStore:
         """Make an empty store; the folder is created where it is missing.
 
@@ -100,6 +105,7 @@ class LanceStore:
             dim: length of the vectors.
             fields: typed fields to begin with.
             meta: what to remember about the store, written in the same commit.
+            summary_dim: length of the summaries; 0 keeps neither them nor tokens.
 
         Raises:
             FileExistsError: the folder holds a store already.
@@ -117,6 +123,7 @@ class LanceStore:
                     pa.field("id", pa.string(), nullable=False),
                     pa.field("vector", pa.list_(pa.float32(), dim), nullable=False),
                     pa.field("text", pa.string(), nullable=False),
+                    *token_columns(summary_dim),
                     *(pa.field(name, _ARROW_TYPES[kind]) for name, kind in (fields or {}).items()),
                 ],
                 metadata=dict(meta or {}),
@@ -139,6 +146,10 @@ class LanceStore:
     @property
     def dim(self) -> int:
         return self._dim
+
+    @property
+    def summary_dim(self) -> int:
+        return self._summaries.dim
 
     @property
     def fields(self) -> Mapping[str, FieldType]:
@@ -171,7 +182,7 @@ class LanceStore:
 
     def upsert(self, records: Sequence[Record]) -> None:
         with self.writing():
-            checked = check_records(records, self._dim, self.fields)
+            checked = check_records(records, self._dim, self.fields, self.summary_dim)
             if not checked:
                 return
             merge = self._table.merge_insert("id")
@@ -207,6 +218,23 @@ class LanceStore:
         found = search.limit(k).to_arrow().to_pylist()
         return [StoreHit(_to_record(row), row["_score"]) for row in found]
 
+    def search_summary(
+        self, vector: Vector, k: int, where: FilterLike | None = None
+    ) -> list[StoreHit]:
+        query = check_summary("query vector", vector, self.summary_dim)
+        predicate = self._predicate(where)
+        if k < 1:
+            return []
+        found = self._summaries.search(query, k, predicate, self._columns())
+        return [StoreHit(_to_record(row), score) for row, score in found]
+
+    def scan_tokens(self, where: FilterLike | None = None) -> Iterator[tuple[str, bytes]]:
+        search = self._table.search().where(self._predicate(where)).select(["id", "tokens"])
+        for batch in search.to_batches(1024):
+            yield from zip(
+                batch.column("id").to_pylist(), batch.column("tokens").to_pylist(), strict=True
+            )
+
     def get(self, ids: Sequence[str], *, vectors: bool = False) -> dict[str, Record]:
         wanted = tuple(dict.fromkeys(ids))
         return {
@@ -226,13 +254,16 @@ class LanceStore:
     ) -> Iterator[Record]:
         wanted = self._columns() if fields is None else ["id", *fields]
         if vectors:
-            wanted = [*wanted, "vector"]
+            wanted = [*wanted, "vector", *(["tokens", "summary"] if self.summary_dim else [])]
         search = self._table.search().where(self._predicate(where)).select(wanted)
         for batch in search.to_batches(1024):
-            vectors_of = _vectors(batch, self._dim) if vectors else None
-            plain = batch.drop_columns(["vector"]) if vectors else batch
-            for row, values in enumerate(plain.to_pylist()):
-                yield _to_record(values, None if vectors_of is None else vectors_of[row])
+            arrays: dict[str, Vector] = {
+                name: _matrix(batch, name)
+                for name in ("vector", "summary")
+                if name in batch.schema.names
+            }
+            for row, values in enumerate(batch.drop_columns([*arrays]).to_pylist()):
+                yield _to_record(values, **{name: each[row] for name, each in arrays.items()})
 
     def count(self, where: FilterLike | None = None) -> int:
         return int(self._table.count_rows(None if where is None else self._predicate(where)))
@@ -256,6 +287,8 @@ class LanceStore:
             if rows >= _MIN_INDEXED_ROWS and not self._has_index(_VECTOR_INDEX):
                 config = IvfRq(distance_type="cosine", num_partitions=_partitions(rows))
                 self._table.create_index("vector", config=config, name=_VECTOR_INDEX)
+            if rows >= _MIN_INDEXED_ROWS and self.summary_dim:
+                self._summaries.build_index(_partitions(rows))
 
     def close(self) -> None:
         """Nothing to release: files are open only during a call, the lock only during a write."""
@@ -277,7 +310,7 @@ class LanceStore:
         return next((int(index.num_indexed_rows) for index in found), 0)
 
     def _columns(self) -> list[str]:
-        return [name for name in self._table.schema.names if name != "vector"]
+        return [name for name in self._table.schema.names if name not in _HEAVY_COLUMNS]
 
     def _predicate(self, where: FilterLike | None) -> str:
         fields = filterable(self.fields)
@@ -285,7 +318,8 @@ class LanceStore:
         return "TRUE" if tree is None else to_sql(tree, fields)
 
 
-_OWN_COLUMNS = frozenset({"id", "vector", "text"})
+_OWN_COLUMNS = frozenset({"id", "vector", "text", "tokens", "summary"})
+_HEAVY_COLUMNS = frozenset({"vector", "tokens", "summary"})
 # ICU splits words in scripts without spaces too, and at underscores. Positions stay off: with them
 # compaction can fail, and then the table grows without bound.
 _FULL_TEXT = FTS(base_tokenizer="icu/split", with_position=False)
@@ -322,20 +356,28 @@ def _to_arrow(records: Sequence[Record], schema: pa.Schema) -> pa.Table:
         "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), size),
         "text": [record.text for record in records],
     }
+    if "summary" in schema.names:
+        summaries = np.stack([each.summary for each in records if each.summary is not None])
+        columns["tokens"] = [record.tokens for record in records]
+        columns["summary"] = summary_array(summaries)
     for name in schema.names:
         if name not in _OWN_COLUMNS:
             columns[name] = [record.fields.get(name) for record in records]
     return pa.table(columns, schema=schema)
 
 
-def _to_record(row: Mapping[str, Any], vector: Vector | None = None) -> Record:
+def _to_record(
+    row: Mapping[str, Any], vector: Vector | None = None, summary: Vector | None = None
+) -> Record:
     fields = {
         name: value
         for name, value in row.items()
         if value is not None and name not in _OWN_COLUMNS and name not in ("_distance", "_score")
     }
-    return Record(row["id"], vector, row.get("text", ""), fields)
+    return Record(row["id"], vector, row.get("text", ""), fields, row.get("tokens"), summary)
 
 
-def _vectors(batch: pa.RecordBatch, dim: int) -> Vector:
-    return np.asarray(batch.column("vector").flatten()).reshape(-1, dim)
+def _matrix(batch: pa.RecordBatch, name: str) -> Vector:
+    column = batch.column(name)
+    flat = np.asarray(column.flatten()).reshape(-1, column.type.list_size)
+    return np.asarray(flat, dtype=np.float32)

@@ -16,7 +16,7 @@ from mmembed.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["TokenVectors", "maxsim", "unpad"]
+__all__ = ["TokenVectors", "maxsim", "maxsim_joined", "unpad"]
 
 TokenVectors: TypeAlias = "np.ndarray[Any, Any] | torch.Tensor"
 _Float32: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
@@ -50,9 +50,25 @@ def maxsim(queries: Sequence[TokenVectors], documents: Sequence[TokenVectors]) -
         offsets = np.cumsum([0, *(len(array) for array in some[:-1])])
         tokens = np.concatenate(some)
         for row, query in enumerate(query_arrays):
-            best = np.maximum.reduceat(query @ tokens.T, offsets, axis=1)
-            scores[row, start:stop] = best.sum(axis=0)
+            scores[row, start:stop] = maxsim_joined(query, tokens, offsets)
     return scores
+
+
+def maxsim_joined(query: _Float32, tokens: _Float32, offsets: np.ndarray[Any, Any]) -> _Float32:
+    """Score one query against documents whose tokens lie in one array.
+
+    Args:
+        query: ``(q, k)`` float32.
+        tokens: ``(t, k)`` float32, all documents one after another.
+        offsets: ``(n,)`` the first token of each document; every document has one at least.
+
+    Returns:
+        ``(n,)`` float32.
+    """
+    if not len(offsets):
+        return np.empty(0, dtype=np.float32)
+    best = np.maximum.reduceat(query @ tokens.T, offsets, axis=1)
+    return np.asarray(best.sum(axis=0), dtype=np.float32)
 
 
 def unpad(padded: TokenVectors, mask: TokenVectors) -> list[_Float32]:

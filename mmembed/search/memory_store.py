@@ -25,6 +25,7 @@ from mmembed.search.store import (
     check_fields,
     check_query_vector,
     check_records,
+    check_summary,
     filterable,
 )
 
@@ -42,6 +43,7 @@ class MemoryStore:
         dim: length of the vectors.
         fields: typed fields to begin with.
         meta: what to remember about the store.
+        summary_dim: length of the summaries; 0 keeps neither them nor tokens.
     """
 
     def __init__(
@@ -49,9 +51,11 @@ class MemoryStore:
         dim: int,
         fields: Mapping[str, FieldType] | None = None,
         meta: Mapping[str, str] | None = None,
+        summary_dim: int = 0,
     ) -> None:
         check_fields(fields or {}, {})
         self._dim = dim
+        self._summary_dim = summary_dim
         self._fields: dict[str, FieldType] = dict(fields or {})
         self._meta = dict(meta or {})
         self._records: dict[str, Record] = {}
@@ -60,6 +64,10 @@ class MemoryStore:
     @property
     def dim(self) -> int:
         return self._dim
+
+    @property
+    def summary_dim(self) -> int:
+        return self._summary_dim
 
     @property
     def fields(self) -> Mapping[str, FieldType]:
@@ -85,7 +93,7 @@ class MemoryStore:
 
     def upsert(self, records: Sequence[Record]) -> None:
         with self.writing():
-            checked = check_records(records, self._dim, self._fields)
+            checked = check_records(records, self._dim, self._fields, self._summary_dim)
             # A new dict, so that a reader in another thread keeps a whole state.
             self._records = {**self._records, **{record.id: record for record in checked}}
 
@@ -122,9 +130,24 @@ class MemoryStore:
         scores = [_bm25(bags[record.id], rarity, mean_length) for record in found]
         return _best(found, np.asarray(scores), k)
 
+    def search_summary(
+        self, vector: Vector, k: int, where: FilterLike | None = None
+    ) -> list[StoreHit]:
+        query = check_summary("query vector", vector, self._summary_dim)
+        records = self._matching(where)
+        if k < 1 or not records:
+            return []
+        matrix = np.stack([record.summary for record in records if record.summary is not None])
+        return _best(records, matrix @ query, k)
+
+    def scan_tokens(self, where: FilterLike | None = None) -> Iterator[tuple[str, bytes]]:
+        for record in self._matching(where):
+            if record.tokens is not None:
+                yield record.id, record.tokens
+
     def get(self, ids: Sequence[str], *, vectors: bool = False) -> dict[str, Record]:
         found = (self._records[key] for key in ids if key in self._records)
-        return {record.id: record if vectors else replace(record, vector=None) for record in found}
+        return {record.id: record if vectors else _bare(record) for record in found}
 
     def scan(
         self,
@@ -134,13 +157,13 @@ class MemoryStore:
         vectors: bool = False,
     ) -> Iterator[Record]:
         for record in self._matching(where):
-            vector = record.vector if vectors else None
+            found = record if vectors else _bare(record)
             if fields is None:
-                yield replace(record, vector=vector)
+                yield found
                 continue
             text = record.text if "text" in fields else ""
             values = {name: value for name, value in record.fields.items() if name in fields}
-            yield Record(record.id, vector, text, values)
+            yield replace(found, text=text, fields=values)
 
     def count(self, where: FilterLike | None = None) -> int:
         return len(self._matching(where))
@@ -171,7 +194,11 @@ def _vector(record: Record) -> Vector:
 
 def _best(records: Sequence[Record], scores: np.ndarray, k: int) -> list[StoreHit]:
     order = np.argsort(-scores, kind="stable")[:k]
-    return [StoreHit(replace(records[i], vector=None), float(scores[i])) for i in order]
+    return [StoreHit(_bare(records[i]), float(scores[i])) for i in order]
+
+
+def _bare(record: Record) -> Record:
+    return replace(record, vector=None, tokens=None, summary=None)
 
 
 def _words(text: str) -> list[str]:

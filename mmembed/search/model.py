@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Literal, Protocol, TypeAlias
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal, Protocol, TypeAlias, cast
 
 from mmembed.encoded import Encoded
+from mmembed.errors import ConfigError
 from mmembed.inputs.items import ItemLike
 
-__all__ = ["EmbeddingModel", "Encoded", "Role"]
+__all__ = ["EmbeddingModel", "Encoded", "MultiVectorModel", "Role", "multi_vector_model"]
 
 Role: TypeAlias = Literal["query", "document"]
 
@@ -39,3 +40,34 @@ class EmbeddingModel(Protocol):
         and spoils no other. ``items`` may be read from another thread, but only from one.
         """
         ...
+
+
+class MultiVectorModel(EmbeddingModel, Protocol):
+    """A model that gives a vector a token too."""
+
+    @property
+    def outputs(self) -> Sequence[str]:
+        """What it can give, ``"multi"`` among them."""
+        ...
+
+    def encode_stream(
+        self,
+        items: Iterable[ItemLike],
+        /,
+        *,
+        role: Role,
+        output: Sequence[Literal["dense", "multi"]] = ("dense",),
+    ) -> Iterator[Encoded]: ...
+
+
+def multi_vector_model(model: EmbeddingModel) -> MultiVectorModel:
+    """The same model, if it has a vector a token.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    if "multi" not in getattr(model, "outputs", ()):
+        raise ConfigError(
+            f"model {model.name!r} gives no vector a token, which late interaction needs"
+        )
+    return cast(MultiVectorModel, model)

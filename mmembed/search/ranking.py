@@ -11,7 +11,7 @@ from mmembed.search.filters import FilterLike
 from mmembed.search.fusion import reciprocal_rank_fusion
 from mmembed.search.store import Record, StoreHit, Vector, VectorStore
 
-__all__ = ["Ranked", "rank_dense", "rank_hybrid", "rank_text"]
+__all__ = ["Ranked", "rank_dense", "rank_hybrid", "rank_text", "similarities"]
 
 # Each step of a hybrid search looks deeper than k, so that the lists it joins overlap.
 _POOL_FACTOR = 4
@@ -61,9 +61,7 @@ def rank_hybrid(
     words_score = {hit.record.id: hit.score for hit in text}
     similarity = {hit.record.id: hit.score for hit in dense}
     # What only the words have found has a similarity too.
-    similarity |= _similarities(
-        store, vector, [key for key in words_score if key not in similarity]
-    )
+    similarity |= similarities(store, vector, [key for key in words_score if key not in similarity])
     ranked = []
     for key, score in reciprocal_rank_fusion([_ids(dense), _ids(text)]):
         # A record deleted between the searches has no similarity any more.
@@ -84,7 +82,8 @@ def _ranked(step: str, hits: Sequence[StoreHit], min_score: float | None) -> lis
     ]
 
 
-def _similarities(store: VectorStore, vector: Vector, ids: Sequence[str]) -> dict[str, float]:
+def similarities(store: VectorStore, vector: Vector, ids: Sequence[str]) -> dict[str, float]:
+    """Cosine similarity of ``vector`` with the records of these ids that are there."""
     found = {key: record.vector for key, record in store.get(ids, vectors=True).items()}
     length = np.linalg.norm(vector)
     return {

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mmembed.errors import InputError
-from mmembed.search.store import StoreStats, Value
+from mmembed.search.layout import Location, user_metadata
+from mmembed.search.ranking import Ranked
+from mmembed.search.store import Record, StoreStats, Value
 
-__all__ = ["AddReport", "Hit", "IndexStats"]
+__all__ = ["AddReport", "Hit", "IndexStats", "hit_of", "uri_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,9 @@ class Hit:
         id: the item's id.
         score: what the hits are ordered by, higher is better; its meaning depends on the mode.
         scores: the score of each step that saw the item: ``dense`` (cosine similarity), ``text``
-            (BM25), ``rrf`` (reciprocal rank fusion).
+            (BM25), ``rrf`` (reciprocal rank fusion), ``summary`` (dot product of the fixed
+            dimensional encodings), ``maxsim`` (late interaction, summed over the query's tokens),
+            ``rerank`` (the reranker's).
         uri: absolute path or URL of the media, with ``#page=3`` where it is a page; None where the
             item did not come from a file.
         modality: text, image, video or document.
@@ -82,3 +87,28 @@ class IndexStats:
     model_name: str | None
     model_fingerprint: str | None
     store: StoreStats | None
+
+
+def uri_of(record: Record, location: Location) -> str | None:
+    """Where the media of a record is, with ``#page=3`` where it is a page; None without media."""
+    fields: Mapping[str, Any] = record.fields
+    key, page = fields.get("path"), fields.get("page")
+    if key is None:
+        return None
+    part = fields.get("part") or ("" if page is None else f"#page={page}")
+    return f"{location.path_of(key)}{part}"
+
+
+def hit_of(ranked: Ranked, location: Location) -> Hit:
+    """A ranked record as the user sees it."""
+    fields: Mapping[str, Any] = ranked.record.fields
+    return Hit(
+        id=ranked.record.id,
+        score=ranked.score,
+        scores=ranked.scores,
+        uri=uri_of(ranked.record, location),
+        modality=fields["modality"],
+        page=fields.get("page"),
+        text=ranked.record.text,
+        metadata=user_metadata(ranked.record),
+    )

@@ -32,6 +32,7 @@ __all__ = [
     "check_fields",
     "check_query_vector",
     "check_records",
+    "check_summary",
     "filterable",
     "infer_field_type",
 ]
@@ -53,17 +54,24 @@ class Record:
         vector: ``(dim,)`` float32, finite and not zero; None where a read did not ask for it.
         text: what full-text search reads; may be empty.
         fields: typed metadata; a value of None is the same as an absent field.
+        tokens: encoded token vectors, in stores that keep them; opaque to the store.
+        summary: ``(summary_dim,)`` float32 whose dot product ranks candidates for ``tokens``.
     """
 
     id: str
     vector: Vector | None = field(default=None, repr=False)
     text: str = ""
     fields: Mapping[str, Value] = field(default_factory=dict)
+    tokens: bytes | None = field(default=None, repr=False)
+    summary: Vector | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class StoreHit:
-    """A record found, and its score: cosine similarity (dense) or BM25 (text); higher is better."""
+    """A record found, and its score, higher is better.
+
+    A cosine similarity (dense), BM25 (text), or a dot product (summary).
+    """
 
     record: Record
     score: float
@@ -106,6 +114,11 @@ class VectorStore(Protocol):
         ...
 
     @property
+    def summary_dim(self) -> int:
+        """Length of the summaries; 0 in a store that keeps neither them nor tokens."""
+        ...
+
+    @property
     def fields(self) -> Mapping[str, FieldType]:
         """The typed fields."""
         ...
@@ -136,7 +149,8 @@ class VectorStore(Protocol):
 
         Raises:
             InputError: an id is empty or twice in the call, a vector is missing, not finite, zero
-                or of another length, or a field is unknown or has another type.
+                or of another length, tokens or summary are missing where the store keeps them, or
+                a field is unknown or has another type.
         """
         ...
 
@@ -155,6 +169,19 @@ class VectorStore(Protocol):
         """The ``k`` records whose text best matches any of the words (BM25), best first."""
         ...
 
+    def search_summary(
+        self, vector: Vector, k: int, where: FilterLike | None = None
+    ) -> list[StoreHit]:
+        """The ``k`` records of highest dot product of summary and ``vector``, best first.
+
+        Exact in small stores.
+        """
+        ...
+
+    def scan_tokens(self, where: FilterLike | None = None) -> Iterator[tuple[str, bytes]]:
+        """Id and tokens of every matching record, in no particular order."""
+        ...
+
     def get(self, ids: Sequence[str], *, vectors: bool = False) -> dict[str, Record]:
         """The records of these ids; an id that is not there is left out."""
         ...
@@ -168,7 +195,8 @@ class VectorStore(Protocol):
     ) -> Iterator[Record]:
         """Every matching record in no particular order, with only ``fields`` read if given.
 
-        ``text`` is read when ``fields`` is None or names it.
+        ``text`` is read when ``fields`` is None or names it; ``vectors`` reads tokens and
+        summaries too.
         """
         ...
 
@@ -192,7 +220,7 @@ class VectorStore(Protocol):
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 # Every field is a column of every record: far more of them means that names are used as values.
 _MAX_FIELDS = 256
-_RESERVED = frozenset({"id", "text", "vector"})
+_RESERVED = frozenset({"id", "text", "vector", "tokens", "summary"})
 _PYTHON_TYPES: dict[type, FieldType] = {bool: "bool", int: "int", float: "float", str: "str"}
 
 
@@ -260,7 +288,7 @@ def check_query_vector(vector: Vector, dim: int) -> Vector:
 
 
 def check_records(
-    records: Sequence[Record], dim: int, fields: Mapping[str, FieldType]
+    records: Sequence[Record], dim: int, fields: Mapping[str, FieldType], summary_dim: int = 0
 ) -> list[Record]:
     """Records as a store may keep them: vectors float32, ints widened where a float is due.
 
@@ -282,8 +310,28 @@ def check_records(
             if value is not None
         }
         vector = _check_vector(record.id, record.vector, dim)
-        checked.append(Record(record.id, vector, record.text, values))
+        tokens, summary = _check_tokens(record, summary_dim)
+        checked.append(Record(record.id, vector, record.text, values, tokens, summary))
     return checked
+
+
+def _check_tokens(record: Record, summary_dim: int) -> tuple[bytes | None, Vector | None]:
+    if not summary_dim:
+        return None, None
+    if not record.tokens:
+        raise InputError(record.id, "has no token vectors, which this store keeps")
+    return record.tokens, check_summary(record.id, record.summary, summary_dim)
+
+
+def check_summary(source: str, summary: Vector | None, dim: int) -> Vector:
+    """A summary, or the query's counterpart, as ``(dim,)`` float32.
+
+    Raises:
+        InputError: it has another shape, is zero or not finite, or the store keeps none.
+    """
+    if not dim:
+        raise InputError(source, "this store keeps no token vectors")
+    return _check_vector(f"{source}: summary", summary, dim)
 
 
 def _check_vector(source: str, vector: Vector | None, dim: int) -> Vector:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,8 +13,9 @@ import numpy as np
 from mmembed.errors import InputError
 from mmembed.inputs.items import Item
 from mmembed.search.identity import text_of
+from mmembed.search.late import TokenStorage
 from mmembed.search.layout import FIELDS
-from mmembed.search.model import EmbeddingModel, Encoded
+from mmembed.search.model import EmbeddingModel, Encoded, multi_vector_model
 from mmembed.search.results import AddReport
 from mmembed.search.store import (
     FieldType,
@@ -67,6 +68,7 @@ class RowWriter:
         report: where items and errors are counted.
         on_error: ``"raise"`` ends at the first error, after writing what came before it.
         progress: called with the report after every item.
+        storage: how token vectors are kept; None keeps none.
     """
 
     def __init__(
@@ -75,7 +77,9 @@ class RowWriter:
         report: AddReport,
         on_error: OnError,
         progress: Progress | None,
+        storage: TokenStorage | None = None,
     ) -> None:
+        self._storage = storage
         self._store = store
         self._report = report
         self._on_error = on_error
@@ -99,7 +103,7 @@ class RowWriter:
                     yield each.item
 
         try:
-            for encoded in model.encode_stream(items(), role="document"):
+            for encoded in self._encoded(model, items()):
                 while isinstance(each := in_flight.popleft(), InputError):
                     self.skip(each)
                 self._take(each, encoded)
@@ -111,10 +115,17 @@ class RowWriter:
         finally:
             self.flush()
 
+    def _encoded(self, model: EmbeddingModel, items: Iterator[Item]) -> Iterator[Encoded]:
+        if self._storage is None:
+            return model.encode_stream(items, role="document")
+        late = multi_vector_model(model)
+        return late.encode_stream(items, role="document", output=("dense", "multi"))
+
     def write(self, record: Record, news: News) -> None:
         """Take a finished row; one that the store would refuse is reported and skipped."""
         try:
-            check_records([record], self._store.dim, self._with_new_fields(record))
+            fields = self._with_new_fields(record)
+            check_records([record], self._store.dim, fields, self._store.summary_dim)
         except InputError as error:
             self.skip(error)
             return
@@ -141,6 +152,9 @@ class RowWriter:
             return
         text = "\n".join(filter(None, (text_of(pending.item), encoded.text)))
         record = Record(pending.id, encoded.vector, text[:_MAX_TEXT], pending.fields)
+        if self._storage is not None and encoded.multi is not None and len(encoded.multi):
+            tokens, summary = self._storage.keep(encoded.multi)
+            record = replace(record, tokens=tokens, summary=summary)
         self.write(record, pending.news)
 
     def skip(self, error: InputError) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +32,15 @@ StoreFactory = Callable[..., VectorStore]
 @pytest.fixture(params=["memory", "lance"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> StoreFactory:
     def create(
-        fields: Mapping[str, FieldType] = FIELDS, meta: Mapping[str, str] | None = None
+        fields: Mapping[str, FieldType] = FIELDS,
+        meta: Mapping[str, str] | None = None,
+        summary_dim: int = 0,
     ) -> VectorStore:
         if request.param == "memory":
-            return MemoryStore(DIM, fields, meta)
-        return LanceStore.create(tmp_path / "store", dim=DIM, fields=fields, meta=meta)
+            return MemoryStore(DIM, fields, meta, summary_dim)
+        return LanceStore.create(
+            tmp_path / "store", dim=DIM, fields=fields, meta=meta, summary_dim=summary_dim
+        )
 
     return create
 
@@ -370,3 +375,49 @@ def test_two_threads_do_not_write_at_once(store: VectorStore) -> None:
     assert seen[1] == 1
     store.upsert([Record("y", GOOD)])
     assert store.count() == 2
+
+
+def test_tokens_and_summaries_come_back_and_rank_by_dot_product(make: StoreFactory) -> None:
+    store = make(summary_dim=8)
+    assert store.summary_dim == 8
+    # Powers of two, which half floats hold exactly, and of unequal length.
+    summaries = 2.0 ** np.random.default_rng(3).integers(-3, 3, (40, 8)).astype(np.float32)
+    rows = [
+        replace(row, tokens=bytes([i, 1]), summary=summaries[i])
+        for i, row in enumerate(records(40))
+    ]
+    store.upsert(rows)
+    query = np.array([1, -1, 0.5, 0.25, 1, -0.5, 1, 1], np.float32)
+    scores = dict(zip([row.id for row in rows], (summaries @ query).tolist(), strict=True))
+
+    def check() -> None:
+        for where in (None, 'kind == "image"'):
+            passing = [each.id for each in store.scan(where)]
+            hits = store.search_summary(query, 7, where)
+            wanted = sorted((scores[key] for key in passing), reverse=True)[:7]
+            assert [hit.score for hit in hits] == pytest.approx(wanted, abs=1e-4)
+            assert [scores[hit.record.id] for hit in hits] == pytest.approx(wanted, abs=1e-4)
+            assert set(dict(store.scan_tokens(where))) == set(passing)
+            assert hits[0].record.tokens is hits[0].record.summary is None
+
+    check()
+    assert dict(store.scan_tokens({"id": "id-3"})) == {"id-3": bytes([3, 1])}
+    found = store.get(["id-5"], vectors=True)["id-5"]
+    assert found.tokens == bytes([5, 1])
+    np.testing.assert_array_equal(found.summary, summaries[5])  # type: ignore[arg-type]
+    assert store.get(["id-5"])["id-5"].tokens is None
+    best = max(scores, key=scores.__getitem__)
+    store.delete({"id": best})
+    del scores[best]
+    check()
+    assert store.search_summary(query, 0) == []
+    with pytest.raises(InputError, match="no token vectors"):
+        store.upsert([Record("bare", GOOD)])
+    with pytest.raises(InputError, match="summary"):
+        store.upsert([Record("odd", GOOD, tokens=b"x", summary=np.ones(7, np.float32))])
+    store.upsert([])
+
+
+def test_a_store_without_tokens_says_so(store: VectorStore) -> None:
+    with pytest.raises(InputError, match="keeps no token vectors"):
+        store.search_summary(GOOD, 3)
