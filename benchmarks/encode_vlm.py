@@ -1,11 +1,13 @@
 """Throughput and peak memory of a vision-language encoder against sentence-transformers.
 
-    python benchmarks/encode_vlm.py [--items 60] [--threads 2] [--rounds 3]
+    python benchmarks/encode_vlm.py [--size small] [--items 60] [--threads 2] [--rounds 3]
 
 Run it in the full environment: the peer's processor needs torchvision. A random model with the
-architecture of Qwen2-VL and about 100 million parameters is saved to disk, and both load it. Images
-of mixed sizes, texts of mixed lengths and pairs of both come mixed in one call, in float32, on the
-same threads. Each round times both in turn; memory is the peak of a fresh process encoding once.
+architecture of Qwen2-VL and about 100 million parameters (``small``) or 2 million (``tiny``) is
+saved to disk, and both load it. Images of mixed sizes, texts of mixed lengths and pairs of both
+come mixed in one call, in float32, on the same threads; the images are also timed by themselves.
+Each round times both in turn, and the result is written after every round; memory is the peak of
+a fresh process encoding once.
 """
 
 from __future__ import annotations
@@ -39,8 +41,23 @@ SIZES = [(224, 224), (640, 480), (480, 640), (1024, 768), (800, 1200), (320, 200
 MAX_PIXELS = 256 * 28 * 28
 
 
-def make_model(folder: Path) -> Path:
-    """A random Qwen2-VL of about 100 million parameters, with its processor."""
+# Widths and depths of the language model and of the vision tower.
+SHAPES: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "text": {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 4},
+        "heads": (4, 2, [4, 6, 6]),
+        "vision": {"embed_dim": 64, "depth": 4, "num_heads": 2},
+    },
+    "small": {
+        "text": {"hidden_size": 640, "intermediate_size": 2560, "num_hidden_layers": 12},
+        "heads": (10, 2, [8, 12, 12]),
+        "vision": {"embed_dim": 384, "depth": 10, "num_heads": 6},
+    },
+}
+
+
+def make_model(folder: Path, size: str = "small") -> Path:
+    """A random Qwen2-VL of one of the sizes, with its processor."""
     import transformers as hf
     from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 
@@ -48,22 +65,22 @@ def make_model(folder: Path) -> Path:
 
     fast = tokenizer(QWEN_SPECIALS, pad_token="<|endoftext|>", eos_token="<|im_end|>")
     ids = fast.convert_tokens_to_ids
+    shape = SHAPES[size]
+    heads, groups, sections = shape["heads"]
     config = hf.Qwen2VLConfig(
         text_config={
-            "hidden_size": 640,
-            "intermediate_size": 2560,
-            "num_hidden_layers": 12,
-            "num_attention_heads": 10,
-            "num_key_value_heads": 2,
+            **shape["text"],
+            "num_attention_heads": heads,
+            "num_key_value_heads": groups,
             "max_position_embeddings": 8192,
             "vocab_size": len(fast),
             "rope_parameters": {
                 "rope_type": "default",
                 "rope_theta": 1e6,
-                "mrope_section": [8, 12, 12],
+                "mrope_section": sections,
             },
         },
-        vision_config={"embed_dim": 384, "hidden_size": 640, "depth": 10, "num_heads": 6},
+        vision_config={**shape["vision"], "hidden_size": shape["text"]["hidden_size"]},
         image_token_id=ids("<|image_pad|>"),
         video_token_id=ids("<|video_pad|>"),
         vision_start_token_id=ids("<|vision_start|>"),
@@ -110,7 +127,8 @@ def peer(folder: Path) -> Callable[[list[Any]], Any]:
     from sentence_transformers.models import Normalize, Pooling, Transformer
 
     transformer = Transformer(str(folder))
-    pooling = Pooling(640, pooling_mode="lasttoken")
+    width = json.loads((folder / "config.json").read_text())["text_config"]["hidden_size"]
+    pooling = Pooling(width, pooling_mode="lasttoken")
     model = SentenceTransformer(modules=[transformer, pooling, Normalize()], device="cpu")
     return lambda items: model.encode(items, batch_size=8, show_progress_bar=False)
 
@@ -131,8 +149,32 @@ def seconds(call: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - start, time.process_time() - used
 
 
+def ratios(times: dict[str, list[tuple[float, float]]]) -> dict[str, Any]:
+    """Every round's seconds, and the medians of the peer's over ours."""
+    found: dict[str, Any] = {}
+    for i, kind in enumerate(("wall", "processor")):
+        found[f"{kind}_seconds"] = {n: [round(t[i], 2) for t in each] for n, each in times.items()}
+        pairs = zip(times["ours"], times["peer"], strict=True)
+        found[f"speed_over_peer_{kind}"] = round(
+            statistics.median(p[i] / o[i] for o, p in pairs), 3
+        )
+    return found
+
+
+def peaks(folder: Path, items: int, threads: int) -> dict[str, int]:
+    """Peak memory in MB of a fresh process that encodes once."""
+    found = {}
+    for name in ("ours", "peer"):
+        command = [sys.executable, __file__, "--only", name, "--folder", str(folder)]
+        command += ["--items", str(items), "--threads", str(threads)]
+        out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        found[name] = round(json.loads(out.splitlines()[-1])["peak_mb"])
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", choices=sorted(SHAPES), default="small")
     parser.add_argument("--items", type=int, default=60)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
@@ -140,44 +182,38 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    folder = options.folder or make_model(Path(tempfile.mkdtemp()))
+    folder = options.folder or make_model(Path(tempfile.mkdtemp()), options.size)
     items = inputs(options.items)
     if options.only:
         {"ours": ours, "peer": peer}[options.only](folder)(items)
         print(json.dumps({"peak_mb": own_peak()}))
         return
-    models = {"ours": ours(folder), "peer": peer(folder)}
-    vectors = {name: np.asarray(model(items)) for name, model in models.items()}
-    cosines = (vectors["ours"] * vectors["peer"]).sum(axis=1)
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in models}
-    for _ in range(options.rounds):
-        for name, model in models.items():
-            times[name].append(seconds(lambda model=model: model(items)))
-    memory = {}
-    for name in models:
-        command = [sys.executable, __file__, "--only", name, "--folder", str(folder)]
-        command += ["--items", str(options.items), "--threads", str(options.threads)]
-        out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        memory[name] = json.loads(out.splitlines()[-1])["peak_mb"]
-    ratios = [
-        [p[i] / o[i] for o, p in zip(times["ours"], times["peer"], strict=True)] for i in (0, 1)
-    ]
-    result = {
+    result: dict[str, Any] = {
         "machine": facts("torch", "transformers", "sentence-transformers", "torchvision"),
+        "size": options.size,
         "items": len(items),
         "kinds": "a third texts, a third images of six sizes, a third both",
         "threads": options.threads,
-        "rounds": options.rounds,
-        "seconds": {name: [round(t[0], 2) for t in found] for name, found in times.items()},
-        "processor_seconds": {name: [round(t[1], 2) for t in f] for name, f in times.items()},
-        "speed_over_peer_wall": round(statistics.median(ratios[0]), 3),
-        "speed_over_peer_processor": round(statistics.median(ratios[1]), 3),
-        "peak_memory_mb": {name: round(value) for name, value in memory.items()},
-        "cosine_min": round(float(cosines.min()), 6),
-        "cosine_mean": round(float(cosines.mean()), 6),
-        "note": "images are resized by pillow here and by torchvision in the peer",
+        "peak_memory_mb": peaks(folder, options.items, options.threads),
     }
-    write_result("encode_vlm", result)
+    models = {"ours": ours(folder), "peer": peer(folder)}
+    vectors = {name: np.asarray(model(items)) for name, model in models.items()}
+    cosines = (vectors["ours"] * vectors["peer"]).sum(axis=1)
+    result["cosine_min"] = round(float(cosines.min()), 6)
+    result["cosine_mean"] = round(float(cosines.mean()), 6)
+    result["note"] = "images are resized by pillow here and by torchvision in the peer"
+    images = [item for item in items if isinstance(item, dict) and "text" not in item]
+    cases = {"mixed": items, "images": images}
+    times: dict[str, dict[str, list[tuple[float, float]]]] = {
+        case: {name: [] for name in models} for case in cases
+    }
+    for done in range(1, options.rounds + 1):
+        for case, given in cases.items():
+            for name, model in models.items():
+                times[case][name].append(seconds(lambda model=model, given=given: model(given)))
+            result[case] = {"inputs": len(given), **ratios(times[case])}
+        result["rounds"] = done
+        write_result(f"encode_vlm_{options.size}", result)
     print(json.dumps(result, indent=2))
 
 

@@ -25,6 +25,7 @@ from mmembed.encoded import Encoded
 from mmembed.encoding import encode_stream
 from mmembed.errors import ConfigError
 from mmembed.fingerprint import digest_of
+from mmembed.gate import Gate
 from mmembed.gpte.protocols import Outputs
 from mmembed.gpte.rows import Row
 from mmembed.heads import EmbeddingHeads, check_outputs
@@ -86,6 +87,8 @@ class Embedder:
         #: Set to keep embeddings on disk and never make one twice.
         self.cache: VectorCache | None = None
         self._making = threading.Lock()
+        # Also batches that run before there are adapters: a merge must not meet one half way.
+        self._gate = Gate()
         self._fingerprint: tuple[int, str] | None = None
         module_of(backbone).eval()
         self.heads.eval()
@@ -195,7 +198,7 @@ class Embedder:
 
         with self._making:
             if self._adapters is None:
-                self._adapters = TaskAdapters(self.backbone)
+                self._adapters = TaskAdapters(self.backbone, self._gate)
             return self._adapters
 
     def _base_alone(self) -> AbstractContextManager[None]:
@@ -339,7 +342,7 @@ class Embedder:
     def _routing(self, rows: Sequence[Row]) -> AbstractContextManager[None]:
         """Asked batch by batch, because adapters may come while a stream is running."""
         if self._adapters is None:
-            return nullcontext()
+            return self._gate.shared()
         return self._adapters.routed([row.task for row in rows], [row.tokens for row in rows])
 
     def _reader(self, wanted: tuple[Output, ...]) -> Callable[[Any], Outputs]:

@@ -13,11 +13,11 @@ from peft import LoraConfig
 from torch import nn
 
 from mmembed.adapters.building import Prepared
-from mmembed.adapters.gate import Gate
 from mmembed.adapters.layer import RoutedLinear
 from mmembed.adapters.naming import View
 from mmembed.adapters.routing import current_route
 from mmembed.errors import ConfigError
+from mmembed.gate import Gate
 
 __all__ = ["Installed", "InstalledAdapters"]
 
@@ -44,11 +44,12 @@ class InstalledAdapters:
 
     Args:
         module: the backbone.
+        gate: the one that all batches of this backbone go through.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, gate: Gate) -> None:
         self.module = module
-        self.gate = Gate()
+        self.gate = gate
         self._adapters: dict[str, Installed] = {}
 
     @property

@@ -21,6 +21,7 @@ from mmembed.adapters.naming import View, common_root, plain_modules
 from mmembed.adapters.routing import Route, current_route, following
 from mmembed.backbones.base import Backbone, module_of
 from mmembed.errors import ConfigError
+from mmembed.gate import Gate
 from mmembed.gpte.folders import whole_folder
 
 __all__ = ["TaskAdapters"]
@@ -35,6 +36,7 @@ class TaskAdapters:
 
     Args:
         backbone: the model. Its ``lora_targets`` are the layers that new adapters change.
+        gate: where batches run that know nothing of adapters yet; one of its own by default.
 
     Attributes:
         merges: how often :meth:`merge` has changed the base weights.
@@ -46,10 +48,10 @@ class TaskAdapters:
         ...     states = backbone.forward(batch)
     """
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, gate: Gate | None = None) -> None:
         self._module = module_of(backbone)
         self._targets = backbone.lora_targets
-        self._adapters = InstalledAdapters(self._module)
+        self._adapters = InstalledAdapters(self._module, gate or Gate())
         self._changing = threading.RLock()
         self.merges = 0
 
@@ -268,9 +270,9 @@ class TaskAdapters:
         Raises:
             ConfigError: there is no such adapter.
         """
-        self.check(name)
-        layers = self._adapters.layers(name).values()
-        return [parameter for layer in layers for parameter in layer.tensors(name).values()]
+        with self._changing:  # or the layers could be out of the model, while it is saved
+            layers = self._adapters.layers(name).values()
+            return [parameter for layer in layers for parameter in layer.tensors(name).values()]
 
     @contextmanager
     def trainable(self, *names: str) -> Iterator[list[nn.Parameter]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -124,4 +125,51 @@ def test_eight_threads_with_different_tasks_give_the_serial_vectors(
         assert model.fingerprint
         model.adapters.remove("late")
         for job, expected in zip(running, serial, strict=True):
-            np.testing.assert_array_equal(job.result(timeout=60), expected)
+            np.testing.assert_array_equal(job.result(), expected)
+
+
+def test_a_change_waits_for_a_batch_that_knew_of_no_adapters(made: Callable[[str], Any]) -> None:
+    model = Embedder(made("qwen2_vl"))
+    inside, leave = threading.Event(), threading.Event()
+
+    def hold(*_: Any) -> None:
+        inside.set()
+        assert leave.wait(240)
+
+    hook = model.backbone.register_forward_pre_hook(hold)  # type: ignore[attr-defined]
+    with ThreadPoolExecutor(2) as pool:
+        encoding = pool.submit(model.encode, WORDS)
+        try:
+            assert inside.wait(240)
+            adding = pool.submit(model.adapters.add, "code")
+            gate = model._gate
+            while not (adding.done() or (gate._writers and not gate._writing)):
+                wait([adding], timeout=0.05)
+            assert not adding.done()
+        finally:
+            leave.set()
+        adding.result()
+        encoding.result()
+    hook.remove()
+    assert model.adapters.names == ("code",)
+
+
+def test_an_adapter_can_be_trained_while_the_model_is_saved(
+    made: Callable[[str], Any], tmp_path: Path
+) -> None:
+    model = model_of(made, "bert")
+    inside, leave = threading.Event(), threading.Event()
+
+    def save() -> None:
+        with model.adapters.detached():
+            inside.set()
+            assert leave.wait(240)
+
+    with ThreadPoolExecutor(2) as pool:
+        saving = pool.submit(save)
+        assert inside.wait(240)
+        asking = pool.submit(model.adapters.parameters, "code")
+        wait([asking], timeout=0.2)
+        leave.set()
+        assert len(asking.result()) == 2 * len(model.adapters.modules("code"))
+        saving.result()

@@ -36,7 +36,12 @@ class Gate:
         """Run when all readers have left, and before any new one."""
         with self._changed:
             self._writers += 1
-            self._changed.wait_for(lambda: not self._readers and not self._writing)
+            try:
+                self._changed.wait_for(lambda: not self._readers and not self._writing)
+            except BaseException:  # an interrupt: readers would wait for this writer forever
+                self._writers -= 1
+                self._changed.notify_all()
+                raise
             self._writing = True
         try:
             yield
