@@ -30,6 +30,7 @@ from mmembed.gpte.protocols import Outputs
 from mmembed.gpte.rows import Row
 from mmembed.heads import EmbeddingHeads, check_outputs
 from mmembed.inputs.items import Item, ItemLike, Modality
+from mmembed.progress import with_progress
 
 if TYPE_CHECKING:
     from mmembed.adapters import TaskAdapters
@@ -267,7 +268,7 @@ class Embedder:
             items, role=role, instruction=instruction, task=task, output=wanted
         )
         rows = []
-        for encoded in _progress(stream, total, show_progress):
+        for encoded in with_progress(stream, total, show_progress):
             if encoded.error is not None:
                 if on_error == "raise":
                     raise encoded.error
@@ -407,16 +408,3 @@ def default_device() -> torch.device:
     if torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
-
-
-def _progress(stream: Iterator[Encoded], total: int | None, show: bool | None) -> Iterator[Encoded]:
-    """The same stream, with a bar on standard error where one is wanted."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    if show is None:
-        show = console.is_terminal and (total is None or total > 256)
-    if not show:
-        return stream
-    return iter(track(stream, "Encoding", total=total, console=console, transient=True))
