@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 import mmembed
+from mmembed.commands.evaluate import evaluate
 from mmembed.commands.output import Output, run
 
 __all__ = ["app", "main"]
@@ -234,30 +235,6 @@ def serve(
     return 0
 
 
-@app.command(name="eval")
-def evaluate(
-    benchmark: Literal["figures"],
-    /,
-    *,
-    model: Model = "mini",
-    data: Path | None = None,
-    json: AsJson = False,
-) -> int:
-    """Measure a model on a local benchmark.
-
-    For example:
-
-        mmembed eval figures --data ../shared/data
-
-    Args:
-        benchmark: figures: text to image and back over held-out textbook figures.
-        data: The folder that holds the measuring data.
-    """
-    from mmembed.commands.evaluate import run_benchmark
-
-    return run_benchmark(benchmark, model, data, Output(json=json))
-
-
 @app.command
 def synthesize(
     method: str,
@@ -339,6 +316,9 @@ def train(
 
     output = Output(json=json, quiet=quiet)
     return train_recipe(recipe, overrides or [], stop_after, show, output)
+
+
+app.command(evaluate, name="eval")
 
 
 def main(arguments: list[str] | None = None) -> None:

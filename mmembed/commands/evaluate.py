@@ -2,46 +2,118 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
-from mmembed.commands.output import EXIT_OK, Output
-from mmembed.embedder import Embedder
-from mmembed.errors import ConfigError
-from mmembed.evaluation.figures import CUTOFFS, Direction, evaluate_figures
+from cyclopts import Parameter
 
-__all__ = ["run_benchmark"]
+from mmembed.commands.output import EXIT_NOTHING, EXIT_OK, Output
 
-_FOLDERS = (Path("../shared/data"), Path("data"))
+if TYPE_CHECKING:
+    from mmembed.evaluation.benchmarks import Result
+
+__all__ = ["evaluate"]
 
 
-def run_benchmark(
-    benchmark: Literal["figures"], model_name: str, data: Path | None, output: Output
+def evaluate(
+    benchmark: str | None = None,
+    /,
+    *,
+    model: Annotated[str, Parameter(help="'mini', a folder, or a Hugging Face id.")] = "mini",
+    data: Path | None = None,
+    subset: Annotated[list[str] | None, Parameter(negative="")] = None,
+    dim: int | None = None,
+    save: Path | None = None,
+    show: Annotated[bool, Parameter(name="--list", negative="")] = False,
+    json: Annotated[
+        bool, Parameter(name="--json", negative="", help="JSON lines on standard output.")
+    ] = False,
 ) -> int:
-    """Measure a model and print recall with the number of candidates."""
-    report = evaluate_figures(Embedder.from_pretrained(model_name), data or _find_data())
-    record = {"schema_version": 1, "benchmark": benchmark, "model": model_name, **report.as_dict()}
-    lines = [
-        f"{benchmark}, {report.split} split, {report.candidates} candidates, model {model_name}",
-        _line("text to image", report.text_to_image),
-        _line("image to text", report.image_to_text),
-    ]
-    output.result(record, "\n".join(lines))
+    """Measure a model on a local benchmark; nothing is fetched.
+
+    For example:
+
+        mmembed eval --list
+
+        mmembed eval samples
+
+        mmembed eval sts --model sentence-transformers/all-MiniLM-L6-v2 --data ../shared/data
+
+        mmembed eval figures --save runs
+
+    Args:
+        benchmark: A benchmark's name.
+        data: The folder that holds the measuring data; ../shared/data or data by default.
+        subset: Only this language, direction or kind; give it again for more.
+        dim: Keep the first DIM dimensions of each vector.
+        save: A folder that keeps the run, its curves and its failures, for "mmembed report".
+        show: List the benchmarks, with their licences, and whether their data are here.
+    """
+    output = Output(json=json)
+    if show or benchmark is None:
+        return _list(data, output)
+    from mmembed.embedder import Embedder
+    from mmembed.evaluation.benchmarks import find_benchmark, measure
+    from mmembed.evaluation.benchmarks.registry import find_data
+    from mmembed.evaluation.runs import measure_and_save
+
+    place = find_data(find_benchmark(benchmark), data)  # before a model is loaded
+    loaded = Embedder.from_pretrained(model)
+    chosen = tuple(subset or ())
+    if save is not None:
+        result, file = measure_and_save(benchmark, loaded, place, save, chosen, dim)
+        output.say(f"saved {file}")
+    else:
+        result = measure(benchmark, loaded, place, subsets=chosen, transform=_cut(dim))
+    _show(result, output)
     return EXIT_OK
 
 
-def _find_data() -> Path:
-    for folder in _FOLDERS:
-        if (folder / "openstax_figures").is_dir():
-            return folder
-    looked = " or ".join(str(folder / "openstax_figures") for folder in _FOLDERS)
-    raise ConfigError(f"no {looked} here: name the folder of measuring data with --data")
+def _cut(dim: int | None) -> Any:
+    from mmembed.evaluation.curves import truncated
+
+    return (lambda sides: sides) if dim is None else (lambda sides: truncated(sides, dim))
 
 
-def _line(name: str, direction: Direction) -> str:
-    parts = [
-        f"R@{k} {direction.recall[k]:.3f} [{direction.interval[k][0]:.3f}, "
-        f"{direction.interval[k][1]:.3f}]"
-        for k in CUTOFFS
+def _list(data: Path | None, output: Output) -> int:
+    from mmembed.errors import ConfigError
+    from mmembed.evaluation.benchmarks import BENCHMARKS
+    from mmembed.evaluation.benchmarks.registry import find_data
+
+    for one in BENCHMARKS.values():
+        try:
+            here = str(find_data(one, data))
+        except ConfigError:
+            here = ""
+        record = {
+            "benchmark": one.name,
+            "about": one.about,
+            "split": one.split,
+            "licence": one.licence,
+            "source": one.source,
+            "modalities": list(one.modalities),
+            "data": here or None,
+        }
+        found = "data here" if here else f"needs {', '.join(one.needs)}"
+        output.result(record, f"{one.name:18} {one.about}\n{'':18} {one.licence}; {found}")
+    return EXIT_OK if BENCHMARKS else EXIT_NOTHING
+
+
+def _show(result: Result, output: Output) -> None:
+    about = result.benchmark
+    lines = [
+        f"{about.name}: {about.about}",
+        f"split {about.split}; licence: {about.licence}; model {result.model}",
     ]
-    return f"{name:14} {'  '.join(parts)}  MRR {direction.mrr:.3f}"
+    for name, one in result.subsets.items():
+        over = f"{one.queries} over {one.candidates}" if one.candidates else f"{one.queries} pairs"
+        lines.append(f"{name} ({over})")
+        lines += _figures(one.metrics)
+    if len(result.subsets) > 1:
+        lines.append(f"mean {result.main} of {len(result.subsets)}: {result.score:.4f}")
+    output.result(result.as_dict(), "\n".join(lines))
+
+
+def _figures(metrics: Mapping[str, Any]) -> list[str]:
+    return [f"  {name:20} {figure}" for name, figure in metrics.items()]

@@ -14,7 +14,17 @@ import numpy as np
 
 from mmembed.errors import InputError
 
-__all__ = ["bootstrap_interval", "first_ranks", "mrr", "ndcg", "recall", "spearman"]
+__all__ = [
+    "average_precision",
+    "bootstrap_interval",
+    "exponential_gains",
+    "first_ranks",
+    "hit",
+    "mrr",
+    "ndcg",
+    "recall",
+    "spearman",
+]
 
 Scores: TypeAlias = "np.ndarray[Any, np.dtype[np.floating[Any]]]"
 Array: TypeAlias = "np.ndarray[Any, Any]"
@@ -44,11 +54,34 @@ def mrr(scores: Scores, relevant: Array, k: int | None = None) -> Array:
     return np.where(inside, 1.0 / ranks, 0.0)
 
 
+def hit(scores: Scores, relevant: Array, k: int = 1) -> Array:
+    """``(q,)`` 1 where a relevant candidate is among the first ``k``, else 0."""
+    return np.where(first_ranks(scores, relevant) <= k, 1.0, 0.0)
+
+
+def average_precision(scores: Scores, relevant: Array, k: int | None = None) -> Array:
+    """``(q,)`` average precision over the relevant candidates; its mean is MAP.
+
+    With ``k`` only hits among the first ``k`` count, and still all relevant ones divide, as in
+    trec_eval's ``map_cut``.
+    """
+    hits = _ranked(scores, relevant)
+    precision = hits.cumsum(axis=1) / np.arange(1, hits.shape[1] + 1)
+    found = (precision * hits)[:, :k].sum(axis=1)
+    return np.asarray(found / hits.sum(axis=1))
+
+
+def exponential_gains(grades: Array) -> Array:
+    """``2 ** grade - 1`` (Burges et al., 2005): gains for :func:`ndcg` that favour high grades."""
+    return np.asarray(np.exp2(np.asarray(grades, dtype=np.float64)) - 1.0)
+
+
 def ndcg(scores: Scores, gains: Array, k: int) -> Array:
-    """``(q,)`` nDCG@k (Jarvelin and Kekalainen, 2002) with linear gains and a log2 discount.
+    """``(q,)`` nDCG@k (Jarvelin and Kekalainen, 2002) with a log2 discount.
 
     Args:
-        gains: ``(q, n)`` non-negative graded relevance.
+        gains: ``(q, n)`` non-negative graded relevance: linear gains as they are, exponential ones
+            by :func:`exponential_gains`.
     """
     gains = np.asarray(gains, dtype=np.float64)
     _checked(scores, gains > 0)
