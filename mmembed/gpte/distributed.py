@@ -23,6 +23,7 @@ from mmembed.errors import ConfigError
 __all__ = [
     "Shard",
     "average_gradients",
+    "fill_gradients",
     "gather",
     "gather_padded",
     "global_count",
@@ -229,20 +230,28 @@ def global_count(local: int | float | Tensor, device: torch.device | str = "cpu"
     return float(count)
 
 
-def average_gradients(parameters: Iterable[Tensor]) -> None:
-    """Average the gradients of parameters that no data-parallel wrapper owns; a collective call.
+def fill_gradients(parameters: Iterable[Tensor]) -> None:
+    """Let a parameter without a gradient have zeros.
 
-    Once per optimiser step, in buckets. A parameter without a gradient counts as zero, so that
-    every process joins in; in one process too, whose optimiser would otherwise pass over what a
-    batch happens not to touch, and two processes would not.
+    So every process joins in when they are averaged; in one process too, whose optimiser would
+    otherwise pass over what a batch happens not to touch, and two processes would not.
     """
-    world = world_size()
-    buckets: dict[torch.dtype, list[Tensor]] = {}
     for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-        if world == 1:
-            continue
+
+
+def average_gradients(parameters: Iterable[Tensor]) -> None:
+    """Average the gradients of parameters that no data-parallel wrapper owns; a collective call.
+
+    Once per optimiser step, in buckets, after :func:`fill_gradients`.
+    """
+    world = world_size()
+    if world == 1:
+        return
+    buckets: dict[torch.dtype, list[Tensor]] = {}
+    for parameter in parameters:
+        assert parameter.grad is not None
         bucket = buckets.setdefault(parameter.grad.dtype, [])
         bucket.append(parameter.grad)
         if sum(grad.numel() for grad in bucket) >= _BUCKET:

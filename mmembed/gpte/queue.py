@@ -29,9 +29,15 @@ def momentum_update(key: nn.Module, query: nn.Module, momentum: float) -> None:
     if sources.keys() != targets.keys():
         raise ConfigError("a momentum encoder must be a copy of the encoder that it follows")
     for name, target in targets.items():
-        target.lerp_(sources[name].to(target.dtype), 1.0 - momentum)
+        target.lerp_(_whole(sources[name]).to(target.dtype), 1.0 - momentum)
     for kept, followed in zip(key.buffers(), query.buffers(), strict=True):
         kept.copy_(followed)
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    """A tensor's value, gathered where it is sharded (FSDP2)."""
+    gathered = getattr(tensor, "full_tensor", None)
+    return tensor if gathered is None else gathered()
 
 
 class MomentumQueue(nn.Module):

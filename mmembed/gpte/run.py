@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,7 @@ def _finished(folder: Path, stage: Stage) -> Outcome | None:
         )
     if not result.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        note.write_text(wanted, encoding="utf-8")
+        _write(note, wanted)
         return None
     values = json.loads(result.read_text(encoding="utf-8"))
     paths = {key: folder / values[key] if values[key] else None for key in ("model", "rows")}
@@ -123,6 +124,11 @@ def _finish(folder: Path, outcome: Outcome) -> None:
         "metrics": dict(outcome.metrics),
         "start": dict(outcome.start),
     }
-    partial = folder / ".result.json.partial"
-    partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    partial.replace(folder / "result.json")
+    _write(folder / "result.json", json.dumps(values, indent=2) + "\n")
+
+
+def _write(file: Path, text: str) -> None:
+    """In one piece: every process of a run writes the same, and none may read half of it."""
+    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(file)

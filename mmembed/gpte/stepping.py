@@ -30,12 +30,21 @@ class Trainee(nn.Module):
     Args:
         encoder: implements :class:`mmembed.gpte.protocols.Encoder`.
         tasks: token tasks by the names that their losses are logged under.
+        learned: what the objectives learn themselves, by name.
     """
 
-    def __init__(self, encoder: nn.Module, tasks: Mapping[str, TokenTask]) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module,
+        tasks: Mapping[str, TokenTask],
+        learned: Mapping[str, nn.Module] | None = None,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.tasks = nn.ModuleDict(dict(tasks))
+        self.learned = nn.ModuleDict(dict(learned or {}))
+        # Where sharding cuts; the name is that by which accelerate asks transformers' models.
+        self._no_split_modules = _blocks(encoder)
 
     def forward(
         self, batch: Any = None, task: str = "", work: Work | None = None, outputs: Any = None
@@ -44,6 +53,14 @@ class Trainee(nn.Module):
         if work is not None:
             return self.tasks[task](self.encoder, work, outputs)
         return self.encoder(batch)
+
+
+def _blocks(encoder: nn.Module) -> list[str]:
+    """The classes of the repeated layers: other parts may share weights, as embeddings do."""
+    known = getattr(getattr(encoder, "full", None), "_no_split_modules", None) or ()
+    lists = [module for module in encoder.modules() if isinstance(module, nn.ModuleList)]
+    repeated = {type(child).__name__ for one in lists for child in one}
+    return sorted(repeated & set(known))
 
 
 @dataclass

@@ -23,13 +23,14 @@ import torch
 from mmembed.errors import TrainingError
 from mmembed.gpte.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from mmembed.gpte.data.batches import Batches, ExampleBatch
-from mmembed.gpte.distributed import average_gradients
+from mmembed.gpte.distributed import average_gradients, fill_gradients
 from mmembed.gpte.objectives import build_objective, learned_parameters
 from mmembed.gpte.protocols import TrainableEncoder
 from mmembed.gpte.recipe import TrainStage
 from mmembed.gpte.starting import parameter_groups
 from mmembed.gpte.stepping import Follower, Goal, Stepper, Trainee
 from mmembed.gpte.token_tasks import TokenTask
+from mmembed.gpte.wrapping import Wrapped, prepare, replicated, sharded, whole_weights
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -115,7 +116,7 @@ class Trainer:
         follower = None
         if stage.momentum is not None:
             follower = Follower(copy.deepcopy(encoder), stage.momentum, encoder.dim).to(device)
-        trainee = Trainee(encoder, tasks or {})
+        trainee = Trainee(encoder, tasks or {}, self.learned)
         extras = {**dict(trainee.tasks.items()), **self.learned}
         optimizer = torch.optim.AdamW(
             parameter_groups(encoder, extras, stage.schedule),
@@ -123,18 +124,12 @@ class Trainer:
             eps=stage.schedule.eps,
             fused=device.type in ("cpu", "cuda"),
         )
-        # Plain data parallelism needs no wrapper: gradients are averaged once a step. Wrappers
-        # that count forwards (DDP) stumble over token tasks and the gradient cache.
-        self._replicated = accelerator.distributed_type.value.startswith("MULTI_")
-        if self._replicated:
-            self.model = accelerator.prepare_model(trainee, evaluation_mode=True)
-            self.optimizer = accelerator.prepare_optimizer(optimizer)
-        else:
-            self.model, self.optimizer = accelerator.prepare(trainee, optimizer)
+        self._replicated = replicated(accelerator)
+        self.model, self.optimizer = prepare(accelerator, trainee, optimizer, trainee.learned)
         self.encoder = encoder
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
-        kept = (self.scheduler, self.progress, *self.learned.values())
-        accelerator.register_for_checkpointing(*kept, *([follower] if follower else []))
+        kept = (self.scheduler, self.progress, *([follower] if follower else []))
+        accelerator.register_for_checkpointing(*kept)
         self.stepper = Stepper(
             accelerator,
             self.model,
@@ -195,8 +190,9 @@ class Trainer:
     def save_model(self, folder: Path) -> None:
         """Write the encoder as it is now; a collective call."""
         self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            self.encoder.save_pretrained(folder)
+        with whole_weights(self.accelerator, self.model, self.encoder, "encoder"):
+            if self.accelerator.is_main_process:
+                self.encoder.save_pretrained(folder)
         self.accelerator.wait_for_everyone()
 
     def _step(self, stream: Iterator[ExampleBatch]) -> Step:
@@ -217,6 +213,7 @@ class Trainer:
         own = [p for module in self.learned.values() for p in module.parameters()]
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         whole = self._replicated or self.accelerator.num_processes == 1
+        fill_gradients(parameters)
         average_gradients(parameters if whole else own)
         names = sorted(parts)
         device = self.accelerator.device
@@ -228,6 +225,8 @@ class Trainer:
         if not math.isfinite(loss_value):
             raise TrainingError(self._broken(loss_value, values, places))
         clip = stage.schedule.clip or math.inf
+        if sharded(self.accelerator):  # accelerate compares this list with the model's own
+            parameters = list(self.model.parameters())
         norm = self.accelerator.clip_grad_norm_(parameters, clip)
         values["grad_norm"] = float(norm) if norm is not None else math.nan
         values["lr"] = self.scheduler.get_last_lr()[0]
@@ -258,7 +257,8 @@ class Trainer:
         progress, config = self.progress, self.stage.evaluation
         if self.evaluate is None or config is None or progress.metrics.get("step") == progress.step:
             return
-        found = self.evaluate(self.encoder)
+        through = Wrapped(self.encoder, self.model) if sharded(self.accelerator) else self.encoder
+        found = self.evaluate(through)
         self.model.train()
         progress.metrics = {"step": progress.step, **found}
         if config.best and found[config.best] > progress.best:

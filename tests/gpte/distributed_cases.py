@@ -18,7 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmembed.errors import ConfigError
-from mmembed.gpte.distributed import average_gradients, gather, gather_padded, shard_of
+from mmembed.gpte.distributed import (
+    average_gradients,
+    fill_gradients,
+    gather,
+    gather_padded,
+    shard_of,
+)
 from mmembed.gpte.gradcache import CachedColumn, cached_backward, chunk_rows
 from mmembed.gpte.objectives import (
     MASKS,
@@ -400,6 +406,7 @@ def main(rank: int, world: int, store: str, out: str) -> None:
     learned = [nn.Parameter(torch.zeros(2))]
     if rank:
         learned[0].grad = torch.ones(2)
+    fill_gradients(learned)
     average_gradients(learned)
     assert learned[0].grad is not None
     report["averaged"] = learned[0].grad.tolist()
