@@ -22,6 +22,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def tokens_of(data: Path, cache: Path) -> tuple[list[np.ndarray], list[np.ndarra
     for name in ("q", "d"):
         with np.load(cache / f"{name}.npz") as arrays:
             flat, offsets = arrays["v"].astype(np.float32), arrays["o"]
-        found.append([flat[a:b] for a, b in zip(offsets[:-1], offsets[1:], strict=True)])
+        found.append([flat[a:b] for a, b in pairwise(offsets)])
     return found[0], found[1]
 
 

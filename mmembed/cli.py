@@ -117,6 +117,59 @@ def index(
 
 
 @app.command
+def bulk(
+    source: str,
+    output: Path,
+    /,
+    *,
+    into: Path | None = None,
+    model: Model = "mini",
+    role: Literal["query", "document"] = "document",
+    dim: int = 0,
+    dtype: Literal["float16", "float32"] = "float16",
+    runner: Literal["local", "ray"] = "local",
+    workers: int = 1,
+    gpus: float = 0.0,
+    address: str | None = None,
+    shard: str | None = None,
+    max_error_rate: float = 0.5,
+    json: AsJson = False,
+    quiet: Quiet = False,
+) -> int:
+    """Embed very many items; after any accident, run it again and it goes on.
+
+    For example:
+
+        mmembed bulk passages.jsonl vectors/
+
+        mmembed bulk s3://bucket/photos/ vectors/ --into library --runner ray --workers 16
+
+        mmembed bulk photos/ vectors/ --shard 3/8
+
+    Rows are objects with text, image, video or document, and anything else as metadata.
+
+    Args:
+        source: JSONL, Parquet or WebDataset (tar), a folder of them or of media; a path or a URI.
+        output: Folder of the job: parts/*.parquet, errors/*.parquet, done/*.json.
+        into: Collect at the end: into a table (NAME.lance) or an index (a folder).
+        role: The side of the search that the vectors are for.
+        dim: Keep the first DIM dimensions, normalised again.
+        runner: "ray" runs on Ray Data, from this machine to a cluster that shares OUTPUT.
+        workers: Processes, each with a model.
+        gpus: GPUs of each worker, under Ray.
+        address: Of a running Ray cluster.
+        shard: Do only the third of eight parts: 3/8; for job arrays.
+        max_error_rate: Stop when a larger share of a shard's rows is bad.
+    """
+    from mmembed.bulk.job import Settings
+    from mmembed.commands.bulk import Running, bulk_embed
+
+    settings = Settings(model, role, dim, dtype, max_error_rate)
+    running = Running(runner, workers, gpus, address, shard)
+    return bulk_embed(source, output, settings, running, into, Output(json=json, quiet=quiet))
+
+
+@app.command
 def search(
     query: str | None = None,
     path: Path = Path(),
