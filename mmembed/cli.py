@@ -150,7 +150,7 @@ def bulk(
 
     Args:
         source: JSONL, Parquet or WebDataset (tar), a folder of them or of media; a path or a URI.
-        output: Folder of the job: parts/*.parquet, errors/*.parquet, done/*.json.
+        output: Folder of the job, with parts, errors and what is done.
         into: Collect at the end: into a table (NAME.lance) or an index (a folder).
         role: The side of the search that the vectors are for.
         dim: Keep the first DIM dimensions, normalised again.

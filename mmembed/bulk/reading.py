@@ -158,7 +158,7 @@ def _tar(shard: Shard) -> Iterator[Row | BadRow]:
         system.open_input_stream(path) as raw,
         tarfile.open(fileobj=cast(BinaryIO, raw), mode="r|*") as archive,
     ):
-        key, files = "", {}
+        key, files = "", dict[str, bytes]()
         for member in archive:
             folder, _, last = member.name.rpartition("/")
             stem, _, suffix = last.partition(".")

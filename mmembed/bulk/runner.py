@@ -79,7 +79,7 @@ def run_local(
     for number in range(min(workers, len(waiting))):
         # Each begins elsewhere, so that they seldom reach for the same shard.
         order = waiting[number::workers] + waiting
-        process = context.Process(target=work, args=(job, load, order), daemon=True)
+        process: BaseProcess = context.Process(target=work, args=(job, load, order), daemon=True)
         process.start()
         processes.append(process)
     try:
