@@ -16,7 +16,7 @@ from mmembed.backbones.vlm.checkpoint import head_tensors, model_config
 from mmembed.backbones.vlm.loading import load_vision_language
 from mmembed.backbones.weights import load_exactly, read_json
 from mmembed.embedder import Embedder, heads_for
-from mmembed.errors import ModelLoadError
+from mmembed.errors import ConfigError, ModelLoadError
 from mmembed.gpte.text_loading import hub_folder
 from mmembed.presets import Preset
 
@@ -44,6 +44,7 @@ def load_preset(
     Raises:
         ModelLoadError: a file or tensor is missing, has no place or another shape, or the
             checkpoint is of another kind than the preset's; the message names it.
+        ConfigError: the preset is of a reranker.
     """
     adapted = (folder / _ADAPTER_CONFIG).exists() and not (folder / "config.json").exists()
     base = _base_of(folder) if adapted else folder
@@ -53,6 +54,8 @@ def load_preset(
             f"{base}: model_type is {kind!r}, and preset {preset.name!r} is for "
             f"{', '.join(preset.model_types)}: give the right preset, or preset='none'"
         )
+    if preset.yes_no is not None:
+        raise ConfigError(f"{name} is a reranker: load it by Reranker.from_pretrained")
     if preset.towers is not None:
         towers = load_towers(base, preset.towers, dtype=dtype).to(device)
         return Embedder(towers, preset.embedder, name=name)

@@ -20,6 +20,7 @@ from mmembed.backbones.vlm.model import VlmSettings
 from mmembed.backbones.vlm.wording import Wording
 from mmembed.embedder_config import EmbedderConfig
 from mmembed.errors import ConfigError
+from mmembed.rerankers.yes_no import YesNoSettings
 
 __all__ = ["NO_PRESET", "Preset", "find_preset", "preset_names", "read_preset"]
 
@@ -43,6 +44,7 @@ class Preset:
         model_types: of ``config.json``, those that the conventions are for.
         vlm: prompt and limits.
         towers: likewise of two towers; None for a vision-language model.
+        yes_no: prompt and answers of a reranker; None for an embedder.
         embedder: pooling, heads and instructions.
         layout: names of tensors.
         adapters: folder of task adapters inside the checkpoint; ``""`` for none.
@@ -58,6 +60,7 @@ class Preset:
     vlm: VlmSettings
     embedder: EmbedderConfig
     towers: TowerSettings | None = None
+    yes_no: YesNoSettings | None = None
     layout: CheckpointLayout = field(default_factory=CheckpointLayout)
     adapters: str = ""
     tasks: tuple[str, ...] = ()
@@ -129,6 +132,9 @@ def _preset(name: str, content: Mapping[str, Any]) -> Preset:
     if "towers" in values:
         towers = TowerSettings(**_checked(TowerSettings, values.pop("towers"), "towers"))
     embedder.setdefault("prompts", dict((towers or settings).instructions))
+    yes_no = None
+    if "yes_no" in values:
+        yes_no = YesNoSettings(**_checked(YesNoSettings, values.pop("yes_no"), "yes_no"))
     layout = _checked(CheckpointLayout, values.pop("layout", {}), "layout")
     for key in ("sources", "license", "checkpoints", "model_types"):
         if not values.get(key):
@@ -137,6 +143,7 @@ def _preset(name: str, content: Mapping[str, Any]) -> Preset:
         name=name,
         vlm=settings,
         towers=towers,
+        yes_no=yes_no,
         embedder=EmbedderConfig(**embedder),
         layout=CheckpointLayout(**layout),
         **values,

@@ -15,7 +15,7 @@ from torch import nn
 
 from mmembed.embedder import default_device
 from mmembed.encoding import token_budget_batches
-from mmembed.errors import InputError, ModelLoadError
+from mmembed.errors import ConfigError, InputError, ModelLoadError
 from mmembed.inputs.decode import Decoded, decode_stream
 from mmembed.inputs.decoded import DecodedItem
 from mmembed.inputs.items import ItemLike
@@ -62,6 +62,7 @@ class Reranker:
         cls,
         name: str | Path,
         *,
+        preset: str | None = None,
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> Reranker:
@@ -69,11 +70,16 @@ class Reranker:
 
         Args:
             name: a folder or a Hugging Face id.
+            preset: name of the conventions to read a published checkpoint by; found by the
+                checkpoint's name by default, and ``"none"`` for none. See :mod:`mmembed.presets`.
+            device: where it runs; CUDA where there is one, else Apple's GPU, else the CPU.
+            dtype: type of the weights; float32 by default.
 
         Raises:
             ModelLoadError: there is no such model, or no reranker reads it.
+            ConfigError: there is no such preset, or it is none of a reranker.
         """
-        scorer = load_scorer(name, dtype=dtype)
+        scorer = load_scorer(name, preset, dtype=dtype)
         _module(scorer).to(device or default_device())
         return cls(scorer, name=str(name))
 
@@ -199,23 +205,34 @@ class Reranker:
 _NOTHING = object()
 
 
-def load_scorer(name: str | Path, *, dtype: torch.dtype | None = None) -> PairScorer:
+def load_scorer(
+    name: str | Path, preset: str | None = None, *, dtype: torch.dtype | None = None
+) -> PairScorer:
     """The model behind a reranker.
 
     Raises:
         ModelLoadError: no reranker reads this checkpoint.
+        ConfigError: there is no such preset, or it is none of a reranker.
     """
     from mmembed.backbones.towers.loading import tower_family_of
     from mmembed.backbones.vlm.loading import family_of
     from mmembed.backbones.weights import read_json
     from mmembed.gpte.text_loading import hub_folder
+    from mmembed.presets import find_preset
     from mmembed.rerankers.cross_encoder import CrossEncoderReranker
     from mmembed.rerankers.matching import MatchingReranker
-    from mmembed.rerankers.yes_no import YesNoReranker
+    from mmembed.rerankers.yes_no import SETTINGS_NAME, YesNoReranker
 
     folder = hub_folder(name)
     config = read_json(folder / "config.json")
+    # What was saved here says by itself how it is read.
+    ours = (folder / SETTINGS_NAME).exists() and preset is None
+    known = None if ours else find_preset(name, preset)
+    if preset is not None and known is not None and known.yes_no is None:
+        raise ConfigError(f"preset {preset!r} is of an embedder: load it by Embedder")
     if family_of(config) is not None:
+        if known is not None and known.yes_no is not None:
+            return YesNoReranker.from_folder(folder, known.yes_no, limits=known.vlm, dtype=dtype)
         return YesNoReranker.from_folder(folder, dtype=dtype)
     if tower_family_of(config) is not None:
         return MatchingReranker.from_folder(folder, dtype=dtype)

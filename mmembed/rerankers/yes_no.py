@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mmembed.backbones.vlm.loading import load_vision_language
-from mmembed.backbones.vlm.model import VisionLanguage
+from mmembed.backbones.vlm.model import VisionLanguage, VlmSettings
 from mmembed.backbones.vlm.wording import fill
 from mmembed.backbones.weights import read_json, read_safetensors
 from mmembed.errors import ConfigError, InputError, ModelLoadError
@@ -136,14 +136,19 @@ class YesNoReranker(nn.Module):
         folder: Path,
         settings: YesNoSettings | None = None,
         *,
+        limits: VlmSettings | None = None,
         dtype: torch.dtype | None = None,
     ) -> YesNoReranker:
         """A folder that was saved here, or any generative checkpoint of a known family.
 
+        Args:
+            settings: prompt and answers, in place of the folder's own.
+            limits: what the backbone reads of media and words, likewise.
+
         Raises:
             ModelLoadError: a tensor is missing, or an answer is not one token.
         """
-        backbone = load_vision_language(folder, dtype=dtype)
+        backbone = load_vision_language(folder, limits, dtype=dtype)
         saved = folder / SETTINGS_NAME
         if saved.exists():
             settings = settings or YesNoSettings(**read_json(saved))

@@ -299,7 +299,7 @@ class TwoTowers(nn.Module):
         """The pictures of an item, and the part that each belongs to."""
         from PIL import Image
 
-        from mmembed.backbones.vlm.model import distinct
+        from mmembed.backbones.vlm.clips import distinct
 
         pictures: list[PILImage] = []
         parts: list[int] = []

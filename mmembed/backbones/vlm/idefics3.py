@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
-from mmembed.backbones.vlm.model import VisionLanguage, VlmSettings, distinct, joined
+from mmembed.backbones.vlm.clips import distinct, joined
+from mmembed.backbones.vlm.model import VisionLanguage, VlmSettings
 from mmembed.backbones.vlm.visual import Visual
 from mmembed.backbones.vlm.wording import Wording
 from mmembed.gpte.rows import Row

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from mmembed.backbones.vlm.model import VisionLanguage, VlmSettings, distinct, joined
+from mmembed.backbones.vlm.clips import distinct, joined
+from mmembed.backbones.vlm.model import VisionLanguage, VlmSettings
 from mmembed.backbones.vlm.visual import Visual
 from mmembed.backbones.vlm.wording import Wording
 from mmembed.inputs.decoded import Frames

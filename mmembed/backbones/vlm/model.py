@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from mmembed.backbones.base import MediaBudget
 from mmembed.backbones.vlm.buckets import bucket_of
+from mmembed.backbones.vlm.clips import distinct, joined, thinned
 from mmembed.backbones.vlm.layout import PromptLayout, span_mask
 from mmembed.backbones.vlm.visual import Visual
 from mmembed.backbones.vlm.wording import Segment, Wording
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-__all__ = ["VisionLanguage", "VlmBatch", "VlmSettings", "distinct", "joined"]
+__all__ = ["VisionLanguage", "VlmBatch", "VlmSettings"]
 
 SETTINGS_NAME = "vlm.json"
 
@@ -51,6 +52,9 @@ class VlmSettings:
         min_pixels: smallest image, in pixels after resizing; None keeps the processor's own.
         max_pixels: likewise the largest, of images and pages.
         max_frame_pixels: likewise of a clip's frame; None takes ``max_pixels``.
+        min_frame_pixels: smallest frame of a clip; None takes ``min_pixels``.
+        max_clip_tokens: visual tokens of one clip in all: frames of the Qwen families become
+            smaller, other families read fewer of them. None leaves it to ``max_tokens``.
         image_size: stretch every image to this width and height first; None does not.
         max_frames: frames sampled from a clip.
         fps: frames a second to sample, capped by ``max_frames``; None spreads them evenly.
@@ -67,6 +71,8 @@ class VlmSettings:
     min_pixels: int | None = None
     max_pixels: int | None = None
     max_frame_pixels: int | None = None
+    min_frame_pixels: int | None = None
+    max_clip_tokens: int | None = None
     image_size: int | None = None
     max_frames: int = 8
     fps: float | None = None
@@ -381,32 +387,24 @@ class VisionLanguage(nn.Module):
             if isinstance(part, str):
                 parts.append(part)
             elif isinstance(part, Frames):
-                parts.append(self.video(part))
+                parts.append(self._clip(part))
             else:
                 parts.append(next(seen))
                 if isinstance(part, Page) and self.settings.page_text and part.text.strip():
                     parts.append(part.text)
         return parts
 
+    def _clip(self, frames: Frames) -> Visual:
+        """A clip within ``max_clip_tokens``, with fewer frames where they cannot be smaller."""
+        visual, count = self.video(frames), len(distinct(frames))
+        limit = self.settings.max_clip_tokens
+        while limit is not None and visual.tokens > limit and count > 1:
+            count = max(1, min(count - 1, count * limit // visual.tokens))
+            visual = self.video(thinned(frames, count))
+        return visual
+
 
 _POSITIONS = "positions"
-
-
-def joined(visuals: Sequence[Visual], separator: str = "") -> Visual:
-    """Several pictures as one visual, in their order, e.g. the frames of a clip."""
-    names = visuals[0].tensors
-    return Visual(
-        separator.join(visual.text for visual in visuals),
-        tuple(count for visual in visuals for count in visual.counts),
-        {name: torch.cat([visual.tensors[name] for visual in visuals]) for name in names},
-        kind="video",
-    )
-
-
-def distinct(frames: Frames) -> Any:
-    """The frames without the copy that evens out an odd number."""
-    repeated = len(frames.indices) > 1 and frames.indices[-1] == frames.indices[-2]
-    return frames.pixels[:-1] if repeated else frames.pixels
 
 
 def _media_of(prompt: Sequence[Segment]) -> dict[str, Tensor]:

@@ -44,6 +44,7 @@ class Qwen2VL(VisionLanguage):
         min_pixels=4 * 28 * 28,
         max_pixels=1280 * 28 * 28,
         max_frame_pixels=256 * 28 * 28,
+        max_clip_tokens=7680,
     )
 
     def __init__(
@@ -52,7 +53,12 @@ class Qwen2VL(VisionLanguage):
         super().__init__(model, tokenizer, processor, settings)
         limits = self.settings
         self.pixels = QwenPixels(
-            processor, limits.min_pixels, limits.max_pixels, limits.max_frame_pixels
+            processor,
+            limits.min_pixels,
+            limits.max_pixels,
+            limits.max_frame_pixels,
+            limits.min_frame_pixels,
+            limits.max_clip_tokens,
         )
 
     @property

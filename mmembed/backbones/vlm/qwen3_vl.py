@@ -25,7 +25,8 @@ class Qwen3VL(Qwen2VL):
         instructions=dict.fromkeys(("", "query", "document"), "Represent the user's input."),
         min_pixels=4 * 32 * 32,
         max_pixels=1800 * 32 * 32,
-        max_frame_pixels=256 * 32 * 32,
+        max_frame_pixels=768 * 32 * 32,
+        max_clip_tokens=7680,
         max_frames=64,
         fps=1.0,
     )

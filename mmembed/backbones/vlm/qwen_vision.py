@@ -27,6 +27,9 @@ class QwenPixels:
         min_pixels: smallest picture after resizing; None keeps the processor's own.
         max_pixels: likewise the largest image.
         max_frame_pixels: likewise of a clip's frame; None takes the image's.
+        min_frame_pixels: smallest frame; None takes ``min_pixels``.
+        max_clip_tokens: visual tokens of one clip; its frames are made smaller until they fit, as
+            in qwen-vl-utils, but no smaller than the smallest. None sets no limit.
     """
 
     def __init__(
@@ -34,14 +37,17 @@ class QwenPixels:
         processor: Any,
         min_pixels: int | None,
         max_pixels: int | None,
-        max_frame_pixels: int | None,
+        max_frame_pixels: int | None = None,
+        min_frame_pixels: int | None = None,
+        max_clip_tokens: int | None = None,
     ) -> None:
         self._processor = processor
         low = min_pixels or int(processor.size["shortest_edge"])
         high = max_pixels or int(processor.size["longest_edge"])
         self._size = {"shortest_edge": low, "longest_edge": max(low, high)}
-        frame = max_frame_pixels or high
-        self._frame_size = {"shortest_edge": min(low, frame), "longest_edge": frame}
+        self._largest_frame = max_frame_pixels or high
+        self._smallest_frame = min(min_frame_pixels or low, self._largest_frame)
+        self._clip_tokens = max_clip_tokens
         self._merged = int(processor.merge_size) ** 2
 
     def image(self, image: PILImage) -> tuple[Tensor, Tensor, int]:
@@ -55,9 +61,9 @@ class QwenPixels:
         images = [Image.fromarray(frame) for frame in frames.pixels]
         together = int(self._processor.temporal_patch_size)
         images += images[-1:] * (-len(images) % together)
-        patches, grids, _ = self._patches(images, self._frame_size)
-        height, width = int(grids[0, 1]), int(grids[0, 2])
         steps = len(images) // together
+        patches, grids, _ = self._patches(images, self._frame_size(steps))
+        height, width = int(grids[0, 1]), int(grids[0, 2])
         # A patch holds each pixel once a frame: (step, frame, place, colour, copy, pixels).
         size = int(self._processor.patch_size) ** 2
         laid = patches.view(steps, together, height * width, 3, together, size)
@@ -68,6 +74,15 @@ class QwenPixels:
             grid,
             steps * height * width // self._merged,
         )
+
+    def _frame_size(self, steps: int) -> dict[str, int]:
+        """Limits of a frame's pixels in a clip that takes so many steps of the grid."""
+        low, high = self._smallest_frame, self._largest_frame
+        if self._clip_tokens is not None:
+            a_token = self._merged * int(self._processor.patch_size) ** 2
+            # A little more than the smallest, or no whole number of patches may lie between.
+            high = min(high, max(self._clip_tokens * a_token // steps, int(low * 1.05)))
+        return {"shortest_edge": low, "longest_edge": high}
 
     def _patches(self, images: list[PILImage], size: dict[str, int]) -> tuple[Tensor, Tensor, int]:
         found = self._processor(images=images, size=size, return_tensors="np")
