@@ -37,9 +37,7 @@ def test_every_family_keeps_to_the_cap(backbone: VisionLanguage, family: str) ->
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize(
-    ("frames", "shape"), [(4, (480, 640)), (30, (480, 640)), (64, (120, 90))]
-)
+@pytest.mark.parametrize(("frames", "shape"), [(4, (480, 640)), (30, (480, 640)), (64, (120, 90))])
 def test_frames_are_resized_as_the_official_code_resizes_them(
     loaded: dict[str, VisionLanguage], frames: int, shape: tuple[int, int]
 ) -> None:
