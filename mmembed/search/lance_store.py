@@ -220,13 +220,10 @@ class LanceStore:
 
     def search_summary(
         self, vector: Vector, k: int, where: FilterLike | None = None
-    ) -> list[StoreHit]:
+    ) -> list[tuple[str, float]]:
         query = check_summary("query vector", vector, self.summary_dim)
         predicate = self._predicate(where)
-        if k < 1:
-            return []
-        found = self._summaries.search(query, k, predicate, self._columns())
-        return [StoreHit(_to_record(row), score) for row, score in found]
+        return [] if k < 1 else self._summaries.search(query, k, predicate)
 
     def scan_tokens(self, where: FilterLike | None = None) -> Iterator[tuple[str, bytes]]:
         search = self._table.search().where(self._predicate(where)).select(["id", "tokens"])
@@ -313,6 +310,8 @@ class LanceStore:
         return [name for name in self._table.schema.names if name not in _HEAVY_COLUMNS]
 
     def _predicate(self, where: FilterLike | None) -> str:
+        if where is None:  # without a look at the table: it is asked for often
+            return "TRUE"
         fields = filterable(self.fields)
         tree = compile_filter(where, fields)
         return "TRUE" if tree is None else to_sql(tree, fields)

@@ -8,13 +8,11 @@ memory, as one matrix of the table's newest version.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from mmembed.search.filters import In, to_sql
 from mmembed.search.store import Vector
 
 __all__ = ["Summaries", "summary_array", "token_columns"]
@@ -56,21 +54,18 @@ class Summaries:
         self._ids: list[str] = []
         self._matrix: Vector = np.empty((0, self.dim), np.float32)
 
-    def search(
-        self, query: Vector, k: int, predicate: str, columns: Sequence[str]
-    ) -> list[tuple[dict[str, Any], float]]:
-        """The best ``k`` rows that pass an SQL predicate, best first, with their dot products."""
-        indexed = any(index.name == _INDEX for index in self._table.list_indices())
-        if indexed or predicate != "TRUE" or not self._fits_in_memory():
-            return self._search_table(query, k, predicate, columns, indexed)
+    def search(self, query: Vector, k: int, predicate: str) -> list[tuple[str, float]]:
+        """Ids of the best ``k`` rows that pass an SQL predicate, with their dot products."""
+        if predicate != "TRUE" or not self._fits_in_memory():
+            return self._search_table(query, k, predicate)
         ids, matrix = self._newest()
         scores = matrix @ query
-        best: list[int] = []
-        if len(scores):
-            best = np.argpartition(-scores, min(k, len(scores)) - 1)[:k].tolist()
-        order = sorted(best, key=lambda i: -scores[i])
-        rows = self._rows([ids[i] for i in order], columns)
-        return [(rows[ids[i]], float(scores[i])) for i in order if ids[i] in rows]
+        if k < len(scores):
+            best = np.argpartition(-scores, k)[:k]
+        else:
+            best = np.arange(len(scores))
+        order = best[np.argsort(-scores[best], kind="stable")]
+        return [(ids[i], float(scores[i])) for i in order.tolist()]
 
     def build_index(self, partitions: int) -> None:
         """An approximate index over the summaries, where there is none yet."""
@@ -80,15 +75,18 @@ class Summaries:
             config = IvfRq(distance_type="dot", num_partitions=partitions)
             self._table.create_index(_COLUMN, config=config, name=_INDEX)
 
-    def _search_table(
-        self, query: Vector, k: int, predicate: str, columns: Sequence[str], indexed: bool
-    ) -> list[tuple[dict[str, Any], float]]:
+    def _search_table(self, query: Vector, k: int, predicate: str) -> list[tuple[str, float]]:
         half = query.astype(np.float16)
         search = self._table.search(half, vector_column_name=_COLUMN).distance_type("dot")
-        if indexed:
+        if any(index.name == _INDEX for index in self._table.list_indices()):
             search = search.nprobes(50).refine_factor(_REFINE)
-        search = search.where(predicate, prefilter=True).select([*columns, "_distance"])
-        return [(row, 1.0 - row["_distance"]) for row in search.limit(k).to_arrow().to_pylist()]
+        search = search.where(predicate, prefilter=True).select(["id", "_distance"])
+        found = search.limit(k).to_arrow()
+        distances = found.column("_distance").to_pylist()
+        return [
+            (key, 1.0 - distance)
+            for key, distance in zip(found.column("id").to_pylist(), distances, strict=True)
+        ]
 
     def _fits_in_memory(self) -> bool:
         return bool(self._table.count_rows() * self.dim <= _MAX_NUMBERS_IN_MEMORY)
@@ -103,10 +101,3 @@ class Summaries:
                 self._ids = found.column("id").to_pylist()
                 self._version = version
             return self._ids, self._matrix
-
-    def _rows(self, ids: Sequence[str], columns: Sequence[str]) -> dict[str, dict[str, Any]]:
-        if not ids:
-            return {}
-        predicate = to_sql(In("id", tuple(ids)), {"id": "str"})
-        search = self._table.search().where(predicate).select(list(columns))
-        return {row["id"]: row for row in search.to_arrow().to_pylist()}

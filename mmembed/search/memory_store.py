@@ -132,13 +132,13 @@ class MemoryStore:
 
     def search_summary(
         self, vector: Vector, k: int, where: FilterLike | None = None
-    ) -> list[StoreHit]:
+    ) -> list[tuple[str, float]]:
         query = check_summary("query vector", vector, self._summary_dim)
         records = self._matching(where)
         if k < 1 or not records:
             return []
         matrix = np.stack([record.summary for record in records if record.summary is not None])
-        return _best(records, matrix @ query, k)
+        return [(hit.record.id, hit.score) for hit in _best(records, matrix @ query, k)]
 
     def scan_tokens(self, where: FilterLike | None = None) -> Iterator[tuple[str, bytes]]:
         for record in self._matching(where):

@@ -110,7 +110,8 @@ def _before_reranking(
         # A minimum is of another score, so that any of them may be among the best that reach it.
         depth = depth if question.min_score is None else passing
         return rank_all_late(store, storage, tokens, vector, first, depth, question.filter)
-    return rank_late(store, storage, tokens, vector, first, candidates, question.filter)
+    depth = depth if question.min_score is None else candidates
+    return rank_late(store, storage, tokens, vector, first, candidates, depth, question.filter)
 
 
 def _first(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,7 +61,8 @@ def rank_hybrid(
     words_score = {hit.record.id: hit.score for hit in text}
     similarity = {hit.record.id: hit.score for hit in dense}
     # What only the words have found has a similarity too.
-    similarity |= similarities(store, vector, [key for key in words_score if key not in similarity])
+    unseen = [key for key in words_score if key not in similarity]
+    similarity |= similarities(vector, store.get(unseen, vectors=True))
     ranked = []
     for key, score in reciprocal_rank_fusion([_ids(dense), _ids(text)]):
         # A record deleted between the searches has no similarity any more.
@@ -82,14 +83,13 @@ def _ranked(step: str, hits: Sequence[StoreHit], min_score: float | None) -> lis
     ]
 
 
-def similarities(store: VectorStore, vector: Vector, ids: Sequence[str]) -> dict[str, float]:
-    """Cosine similarity of ``vector`` with the records of these ids that are there."""
-    found = {key: record.vector for key, record in store.get(ids, vectors=True).items()}
+def similarities(vector: Vector, records: Mapping[str, Record]) -> dict[str, float]:
+    """Cosine similarity of ``vector`` with records that were read with theirs."""
     length = np.linalg.norm(vector)
     return {
-        key: float(each @ vector / (np.linalg.norm(each) * length))
-        for key, each in found.items()
-        if each is not None
+        key: float(each.vector @ vector / (np.linalg.norm(each.vector) * length))
+        for key, each in records.items()
+        if each.vector is not None
     }
 
 

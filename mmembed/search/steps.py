@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -44,30 +44,19 @@ def rank_late(
     vector: Vector,
     first: Sequence[Ranked],
     candidates: int,
+    k: int,
     where: FilterLike | None,
 ) -> list[Ranked]:
-    """The candidates by MaxSim, best first.
+    """The best ``k`` of the candidates by MaxSim.
 
     Candidates are the first step's hits and the records whose summaries fit best, ``candidates``
     in all, joined by reciprocal rank fusion.
     """
-    by_summary = store.search_summary(storage.encoding.query(tokens), candidates, where)
-    known = {each.record.id: each for each in first}
-    found = {hit.record.id: hit for hit in by_summary}
-    fused = reciprocal_rank_fusion([list(known), list(found)])[:candidates]
-    chosen = [key for key, _ in fused]
-    payloads = dict(store.scan_tokens(In("id", tuple(chosen))))
-    chosen = [key for key in chosen if key in payloads]  # what was deleted meanwhile is gone
-    maxsim = storage.scores(tokens, [payloads[key] for key in chosen])
-    ranked = []
-    for key, score in zip(chosen, maxsim.tolist(), strict=True):
-        scores = {"maxsim": score, **(known[key].scores if key in known else {})}
-        if key in found:
-            scores["summary"] = found[key].score
-        record = known[key].record if key in known else found[key].record
-        ranked.append(Ranked(record, score, scores))
-    ranked.sort(key=lambda each: -each.score)
-    return _with_similarity(store, vector, ranked)
+    summaries = dict(store.search_summary(storage.encoding.query(tokens), candidates, where))
+    lists = [[each.record.id for each in first], list(summaries)]
+    chosen = [key for key, _ in reciprocal_rank_fusion(lists)[:candidates]]
+    best = storage.best(tokens, store.scan_tokens(In("id", tuple(chosen))), k)
+    return _told(store, vector, best, first, summaries)
 
 
 def rank_all_late(
@@ -80,15 +69,39 @@ def rank_all_late(
     where: FilterLike | None,
 ) -> list[Ranked]:
     """The best ``k`` of all records that pass the filter, by MaxSim: exact, and slow."""
-    best = storage.best(tokens, store.scan_tokens(where), k)
-    records = store.get([key for key, _ in best])
-    known = {each.record.id: each.scores for each in first}
-    ranked = [
-        Ranked(records[key], score, {"maxsim": score, **known.get(key, {})})
-        for key, score in best
-        if key in records
+    return _told(store, vector, storage.best(tokens, store.scan_tokens(where), k), first, {})
+
+
+def _told(
+    store: VectorStore,
+    vector: Vector,
+    best: Sequence[tuple[str, float]],
+    first: Sequence[Ranked],
+    summaries: Mapping[str, float],
+) -> list[Ranked]:
+    """The records of these ids and MaxSim scores, with what the other steps said of them."""
+    known = {each.record.id: each for each in first}
+    missing = [
+        key for key, _ in best if key not in known or not known[key].scores.keys() & {"dense"}
     ]
-    return _with_similarity(store, vector, ranked)
+    read = store.get(missing, vectors=True)
+    found = similarities(vector, read)
+    ranked = []
+    for key, score in best:
+        if key not in known and key not in read:  # deleted meanwhile
+            continue
+        scores = {"maxsim": score, **(known[key].scores if key in known else {})}
+        if key in found:
+            scores["dense"] = found[key]
+        if key in summaries:
+            scores["summary"] = summaries[key]
+        record = known[key].record if key in known else _light(read[key])
+        ranked.append(Ranked(record, score, scores))
+    return ranked
+
+
+def _light(record: Record) -> Record:
+    return replace(record, vector=None, tokens=None, summary=None)
 
 
 def rerank(
@@ -114,15 +127,3 @@ def item_behind(record: Record, location: Location) -> Item:
         return Item((TextPart(record.text),), name=record.id)
     item = parse_item({modality: uri})
     return replace(item, name=record.id)
-
-
-def _with_similarity(store: VectorStore, vector: Vector, ranked: Sequence[Ranked]) -> list[Ranked]:
-    """With the cosine of those that the first step has not seen."""
-    missing = [each.record.id for each in ranked if "dense" not in each.scores]
-    found = similarities(store, vector, missing)
-    return [
-        replace(each, scores={**each.scores, "dense": found[each.record.id]})
-        if each.record.id in found
-        else each
-        for each in ranked
-    ]

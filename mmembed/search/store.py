@@ -68,10 +68,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class StoreHit:
-    """A record found, and its score, higher is better.
-
-    A cosine similarity (dense), BM25 (text), or a dot product (summary).
-    """
+    """A record found, and its score: cosine similarity (dense) or BM25 (text); higher is better."""
 
     record: Record
     score: float
@@ -171,10 +168,10 @@ class VectorStore(Protocol):
 
     def search_summary(
         self, vector: Vector, k: int, where: FilterLike | None = None
-    ) -> list[StoreHit]:
-        """The ``k`` records of highest dot product of summary and ``vector``, best first.
+    ) -> list[tuple[str, float]]:
+        """Ids of the ``k`` records of highest dot product of summary and ``vector``, best first.
 
-        Exact in small stores.
+        Exact in small stores. With the dot products.
         """
         ...
 
