@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +19,36 @@ from mmembed.gpte.objectives.scoring import Score, all_scores, pair_scores
 from mmembed.gpte.protocols import Outputs
 from mmembed.gpte.text_encoder import TextEncoder
 
-__all__ = ["Evaluator"]
+__all__ = ["Evaluator", "Measured"]
 
 _BATCH_TOKENS = 4096
+_Array = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a set's number is made of, for intervals and paired tests.
+
+    Attributes:
+        values: ``(n,)`` nDCG@10 of each different query, or the score of each pair.
+        labels: ``(n,)`` of the pairs, whose rank correlation with the scores is the number; None
+            where it is the mean of the values.
+    """
+
+    values: _Array
+    labels: _Array | None = None
+
+    def number(self, picks: Sequence[int] | _Array | None = None) -> float:
+        """The metric, of all rows or of ``picks`` (a bootstrap draws some several times).
+
+        Raises:
+            InputError: a rank correlation of values that are all equal.
+        """
+        if self.labels is None:
+            return float((self.values if picks is None else self.values[picks]).mean())
+        if picks is None:
+            return spearman(self.values, self.labels)
+        return spearman(self.values[picks], self.labels[picks])
 
 
 class Evaluator:
@@ -56,6 +85,14 @@ class Evaluator:
         Raises:
             ConfigError: the encoder lacks a head that a set measures.
         """
+        return {name: measured.number() for name, measured in self.rows(encoder).items()}
+
+    def rows(self, encoder: TextEncoder) -> dict[str, Measured]:
+        """The same, query by query or pair by pair, in the order of the set.
+
+        Raises:
+            ConfigError: the encoder lacks a head that a set measures.
+        """
         found = {}
         for name, (one, examples) in self.sets.items():
             metric, measure = _KINDS[one.kind]
@@ -75,8 +112,8 @@ def _examples(source: SourceConfig) -> list[Example]:
     return found
 
 
-def _sts(encoder: TextEncoder, one: EvaluationSet, examples: Sequence[Example]) -> float:
-    """Spearman's correlation of scores and labels."""
+def _sts(encoder: TextEncoder, one: EvaluationSet, examples: Sequence[Example]) -> Measured:
+    """Scores and labels of the pairs, for Spearman's correlation."""
     documents = [str(example.positive) for example in examples]
     queries = _queries(encoder, one, examples)
     scores = np.empty(len(examples))
@@ -84,11 +121,11 @@ def _sts(encoder: TextEncoder, one: EvaluationSet, examples: Sequence[Example]) 
         pairs = pair_scores(_rows(queries, part), found, one.score)
         scores[part] = pairs[:, 0].double().cpu().numpy()
     labels = np.asarray([example.label for example in examples], dtype=np.float64)
-    return spearman(scores, labels)
+    return Measured(scores, labels)
 
 
-def _retrieval(encoder: TextEncoder, one: EvaluationSet, examples: Sequence[Example]) -> float:
-    """Mean nDCG@10 of each different query among all different documents."""
+def _retrieval(encoder: TextEncoder, one: EvaluationSet, examples: Sequence[Example]) -> Measured:
+    """nDCG@10 of each different query among all different documents."""
     firsts = {example.query: example for example in reversed(examples)}
     texts = [str(example.positive) for example in examples]
     documents = {text: i for i, text in enumerate(dict.fromkeys(texts))}
@@ -100,7 +137,7 @@ def _retrieval(encoder: TextEncoder, one: EvaluationSet, examples: Sequence[Exam
     scores = np.empty(relevant.shape)
     for part, found in _documents(encoder, one, list(documents)):
         scores[:, part] = all_scores(queries, found, one.score).double().cpu().numpy()
-    return float(ndcg(scores, relevant, 10).mean())
+    return Measured(ndcg(scores, relevant, 10))
 
 
 def _queries(encoder: TextEncoder, one: EvaluationSet, asked: Sequence[Example]) -> Outputs:
@@ -145,7 +182,7 @@ def _rows(outputs: Outputs, places: Sequence[int]) -> Outputs:
     return Outputs(of(outputs.dense), of(outputs.multi), of(outputs.multi_mask), of(outputs.sparse))
 
 
-_Measure = Callable[[TextEncoder, EvaluationSet, Sequence[Example]], float]
+_Measure = Callable[[TextEncoder, EvaluationSet, Sequence[Example]], Measured]
 _KINDS: Mapping[str, tuple[str, _Measure]] = {
     "sts": ("spearman", _sts),
     "retrieval": ("ndcg@10", _retrieval),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -24,10 +24,9 @@ from mmembed.gpte.text_loading import quiet_transformers
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
-__all__ = ["WIDTH", "narrow", "tiny_model", "tiny_recipe"]
+__all__ = ["WIDTH", "Shape", "narrow", "tiny_model", "tiny_recipe"]
 
 WIDTH = 32
-_LAYERS = 2
 _POSITIONS = 256
 _TOKENS = 192  # bytes: instructions of usual length leave room for some text
 _SPECIALS = (
@@ -42,47 +41,80 @@ _SPECIALS = (
     "<|im_end|>",
     "<eos>",
 )
-_SHAPE = {
-    "hidden_size": WIDTH,
-    "num_hidden_layers": _LAYERS,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": WIDTH // 4,
-    "intermediate_size": 2 * WIDTH,
-    "max_position_embeddings": _POSITIONS,
-    "pad_token_id": 0,
-    "bos_token_id": 5,
-    "eos_token_id": 7,
-    "cls_token_id": 2,
-    "sep_token_id": 3,
-    "mask_token_id": 4,
-}
-# Names that differ from the usual ones, by what transformers calls the architecture.
-_OWN_NAMES: Mapping[str, dict[str, Any]] = {
-    "bloom": {"n_layer": _LAYERS, "n_head": 4},
-    "distilbert": {"dim": WIDTH, "n_layers": _LAYERS, "n_heads": 4, "hidden_dim": 2 * WIDTH},
-    "electra": {"embedding_size": WIDTH},
-    "gpt_neo": {"num_layers": _LAYERS, "attention_types": [[["global", "local"], _LAYERS // 2]]},
-    "mt5": {"d_model": WIDTH, "d_kv": 8, "d_ff": 64, "num_layers": _LAYERS, "num_heads": 4},
-    "opt": {"ffn_dim": 2 * WIDTH, "word_embed_proj_dim": WIDTH},
-    "t5": {"d_model": WIDTH, "d_kv": 8, "d_ff": 64, "num_layers": _LAYERS, "num_heads": 4},
+_IDS = {
+    "pad_token_id": "[PAD]",
+    "bos_token_id": "<s>",
+    "eos_token_id": "<|endoftext|>",
+    "cls_token_id": "[CLS]",
+    "sep_token_id": "[SEP]",
+    "mask_token_id": "[MASK]",
 }
 _ROWS = 24
 _STEPS = 3
-_PROJECTOR = 2 * WIDTH
 # RoBERTa counts positions from the padding id on.
 _PLACES = {"roberta": 1, "xlm-roberta": 1, "camembert": 1, "mpnet": 1}
-_ENCODERS = ("[CLS] $A [SEP]", [("[CLS]", 2), ("[SEP]", 3)])
-_T5 = ("$A </s>", [("</s>", 6)])
+_ENCODERS = ("[CLS] $A [SEP]", ("[CLS]", "[SEP]"))
+_T5 = ("$A </s>", ("</s>",))
 
 
-def tiny_model(family: str, folder: Path, *, reranker: bool = False, seed: int = 0) -> Path:
+@dataclass(frozen=True)
+class Shape:
+    """How large a random model is; four heads, and MLPs twice as wide."""
+
+    width: int = WIDTH
+    layers: int = 2
+
+    def options(self, family: str) -> dict[str, Any]:
+        """Values of a transformers config by their usual names, and by the family's own."""
+        width, layers = self.width, self.layers
+        t5 = {
+            "d_model": width,
+            "d_kv": width // 4,
+            "d_ff": 2 * width,
+            "num_layers": layers,
+            "num_heads": 4,
+        }
+        own: Mapping[str, dict[str, Any]] = {
+            "bloom": {"n_layer": layers, "n_head": 4},
+            "distilbert": {"dim": width, "n_layers": layers, "n_heads": 4, "hidden_dim": 2 * width},
+            "electra": {"embedding_size": width},
+            "gpt_neo": {
+                "num_layers": layers,
+                "attention_types": [[["global", "local"], layers // 2]],
+            },
+            "mt5": t5,
+            "opt": {"ffn_dim": 2 * width, "word_embed_proj_dim": width},
+            "t5": t5,
+        }
+        usual = {
+            "hidden_size": width,
+            "num_hidden_layers": layers,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": width // 4,
+            "intermediate_size": 2 * width,
+            "max_position_embeddings": _POSITIONS,
+        }
+        return usual | own.get(family, {})
+
+
+def tiny_model(
+    family: str,
+    folder: Path,
+    *,
+    reranker: bool = False,
+    seed: int = 0,
+    shape: Shape | None = None,
+    words: Tokenizer | None = None,
+) -> Path:
     """Write a tiny random model of an architecture, with a byte-level tokenizer.
 
     Args:
         family: its ``model_type`` in transformers, such as ``qwen3``.
         folder: made if it is not there; used as it is otherwise.
         reranker: a sequence classifier of one output in place of a language model.
+        shape: another size.
+        words: a tokenizer in the place of bytes; what the architecture puts around texts is added.
 
     Raises:
         ConfigError: transformers has no such architecture.
@@ -95,8 +127,9 @@ def tiny_model(family: str, folder: Path, *, reranker: bool = False, seed: int =
         known = hf.AutoConfig.for_model(family)
     except ValueError:
         raise ConfigError(f"transformers has no model_type {family!r}") from None
-    tokenizer = _tokenizer(known)
-    options = _SHAPE | _OWN_NAMES.get(family, {})
+    tokenizer = _tokenizer(known, words or _byte_tokenizer())
+    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in _IDS.items()}
+    options = (shape or Shape()).options(family) | ids
     options |= {"pad_token_id": _PLACES.get(family, 0), "vocab_size": len(tokenizer)}
     if family in _PLACES:
         options["max_position_embeddings"] = _POSITIONS + _PLACES[family] + 1
@@ -258,37 +291,47 @@ def _named(reference: str, family: str, folder: Path) -> str:
     return str(tiny_model(family, folder / family))
 
 
-def narrow(config: Any) -> Any:
-    """An objective's plain values, with widths that fit a tiny model."""
+def narrow(config: Any, width: int = WIDTH) -> Any:
+    """An objective's plain values, for a model of ``width`` and teachers as wide."""
     if isinstance(config, Mapping):
-        found = {key: narrow(value) for key, value in config.items()}
+        found = {key: narrow(value, width) for key, value in config.items()}
         if found.get("teacher_width"):
-            found["teacher_width"] = WIDTH
+            found["teacher_width"] = width
         if found.get("name") == "scd":
-            found["projector"] = min(found.get("projector", _PROJECTOR), _PROJECTOR)
+            found["projector"] = min(found.get("projector", 2 * width), 2 * width)
         if "dims" in found:
             widest = max(found["dims"])
-            narrower = (max(1, d * WIDTH // widest) for d in found["dims"])
+            narrower = (max(1, d * width // widest) for d in found["dims"])
             found["dims"] = list(dict.fromkeys(narrower))
             if "weights" in found:
                 found["weights"] = found["weights"][: len(found["dims"])]
         return found
     if isinstance(config, (list, tuple)):
-        return [narrow(value) for value in config]
+        return [narrow(value, width) for value in config]
     return config
 
 
-def _tokenizer(config: PreTrainedConfig) -> PreTrainedTokenizerFast:
+def _byte_tokenizer() -> Tokenizer:
     """Bytes as tokens: it reads any text, and no file is needed."""
-    from transformers import PreTrainedTokenizerFast
-
     bytes_ = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: i for i, token in enumerate([*_SPECIALS, *bytes_])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    tokenizer.add_special_tokens(list(_SPECIALS))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _tokenizer(config: PreTrainedConfig, words: Tokenizer) -> PreTrainedTokenizerFast:
+    """The vocabulary with what the architecture puts around its texts."""
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer.from_str(words.to_str())
+    tokenizer.add_special_tokens(list(_SPECIALS))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
     special = {"pad_token": "[PAD]", "unk_token": "[UNK]"}
+    single: str
+    pairs: tuple[str, ...]
     if config.is_encoder_decoder:
         single, pairs = _T5
         special |= {"eos_token": "</s>"}
@@ -296,11 +339,13 @@ def _tokenizer(config: PreTrainedConfig) -> PreTrainedTokenizerFast:
         single, pairs = _ENCODERS
         special |= {"cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
     else:
-        single, pairs = "$A", []
+        single, pairs = "$A", ()
         special |= {"eos_token": "<|endoftext|>"}
     pair = f"{single} $B:1 {single.rpartition('$A')[2].strip()}:1".replace(" :1", "")
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=single, pair=pair, special_tokens=pairs
+        single=single,
+        pair=pair,
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in pairs],
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, model_max_length=_POSITIONS, **special

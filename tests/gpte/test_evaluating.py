@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,20 @@ def test_every_score_equals_its_definition(
     labels = np.array([row["score"] for row in rows])
     expected = spearman(np.diag(table), labels)
     assert found == {"rows/spearman": pytest.approx(expected, abs=1e-6)}
+
+
+def test_rows_make_up_the_numbers(encoder: TextEncoder, source: SourceConfig) -> None:
+    again = replace(source, name="again")
+    sets = (EvaluationSet("retrieval", source), EvaluationSet("sts", again))
+    evaluator = Evaluator(EvaluationConfig(sets))
+    numbers, rows = evaluator(encoder), evaluator.rows(encoder)
+    assert {name: one.number() for name, one in rows.items()} == numbers
+    asked, pairs = rows["rows/ndcg@10"], rows["again/spearman"]
+    assert asked.values.shape == pairs.values.shape == (20,)
+    assert asked.number([3, 3]) == asked.values[3]
+    some = [1, 1, 4, 7, 9]
+    assert pairs.labels is not None
+    assert pairs.number(some) == spearman(pairs.values[some], pairs.labels[some])
 
 
 def test_batches_change_nothing_and_the_mode_comes_back(

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 from transformers import AutoConfig
 
 from mmembed.errors import ConfigError
@@ -13,7 +16,7 @@ from mmembed.gpte.mining import CrossEncoder
 from mmembed.gpte.recipe import MergeStage, MineStage, Recipe, TrainStage, load_recipe, recipe_from
 from mmembed.gpte.text_encoder import TextEncoder
 from mmembed.gpte.text_settings import TextSettings
-from mmembed.gpte.tiny import WIDTH, tiny_model, tiny_recipe
+from mmembed.gpte.tiny import WIDTH, Shape, tiny_model, tiny_recipe
 
 RECIPES = Path(__file__).parents[2] / "configs" / "recipes" / "text"
 TEXTS = ["a cat", "a much longer text about the rivers of the world, and of ships", "b"]
@@ -60,6 +63,26 @@ def test_models_are_made_once_and_alike(tmp_path: Path) -> None:
     other = TextEncoder.from_pretrained(tiny_model("bert", tmp_path / "b", seed=1)).state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize("family", ["bert", "qwen3", "t5"])
+def test_other_sizes_and_words(family: str, tmp_path: Path) -> None:
+    words = Tokenizer(WordLevel({"[UNK]": 0, "the": 1, "river": 2, "[PAD]": 3}, unk_token="[UNK]"))
+    words.pre_tokenizer = Whitespace()
+    words.enable_truncation(2)
+    words.enable_padding(length=9)
+    shape = Shape(width=16, layers=1)
+    folder = tiny_model(family, tmp_path / family, shape=shape, words=words)
+    encoder = TextEncoder.from_pretrained(folder).eval()
+    assert encoder.dim == 16
+    assert encoder.tokenizer.pad_token_id == 3
+    (row,) = encoder.tokenize(["the river the river"])
+    plain = {"bert": ("[CLS]", "[SEP]"), "qwen3": (), "t5": ("</s>",)}[family]
+    around = [encoder.tokenizer.convert_tokens_to_ids(token) for token in plain]
+    assert sorted(row.input_ids) == sorted([1, 2, 1, 2, *around])
+    with torch.inference_mode():
+        out = encoder(encoder.collate(encoder.tokenize(["the river", "river the"]))).dense
+    assert bool((out[0] != out[1]).any())
 
 
 def test_a_reranker_scores_pairs(tmp_path: Path) -> None:
