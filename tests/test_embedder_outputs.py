@@ -139,6 +139,35 @@ def test_bad_inputs_are_raised_skipped_or_left_empty(checkpoint: Path, tmp_path:
     assert np.isnan(model.encode(broken, on_error="skip")).all()
 
 
+def test_an_item_that_does_not_fit_harms_no_other(checkpoint: Path) -> None:
+    """Found while preparing, with its whole batch at hand, and not while decoding."""
+    from mmembed.errors import InputError
+
+    whole = embedder(checkpoint, multi_dim=8, lexical=True)
+    longest = max(row.tokens for row in whole.backbone.prepare(decoded(whole)))
+    whole.backbone = whole.backbone.with_settings(max_tokens=longest)  # type: ignore[attr-defined]
+    album = {"image": [image(seed) for seed in range(9)]}
+    inputs = [*INPUTS[:2], album, *INPUTS[2:], album]
+    outputs = ("dense", "multi", "sparse")
+    expected = whole.encode(INPUTS, output=outputs)
+    kept = whole.encode(inputs, output=outputs, on_error="none")
+    good = [0, 1, 3, 4, 5]
+    assert [error.position for error in kept.errors] == [2, 6]
+    assert all(f"and {longest} fit" in str(error) for error in kept.errors)
+    np.testing.assert_allclose(kept.dense[good], expected.dense, atol=2e-6)
+    assert np.isnan(kept.dense[[2, 6]]).all()
+    for place, tokens in zip(good, expected.multi, strict=True):
+        np.testing.assert_allclose(kept.multi[place], tokens, atol=2e-5)
+    sparse = kept.sparse.to_dense()
+    torch.testing.assert_close(sparse[good], expected.sparse.to_dense(), atol=2e-5, rtol=1e-4)
+    assert not sparse[[2, 6]].any()
+    skipped = whole.encode(inputs, on_error="skip")
+    np.testing.assert_allclose(skipped, expected.dense, atol=2e-6)
+    with pytest.raises(InputError) as caught:
+        whole.encode(inputs)
+    assert caught.value.position == 2
+
+
 def test_a_saved_model_gives_the_same_outputs(checkpoint: Path, tmp_path: Path) -> None:
     model = embedder(checkpoint, multi_dim=8, lexical=True)
     model.save_pretrained(tmp_path)
