@@ -35,7 +35,14 @@ _LENGTHEN: Mapping[str, Callable[[PreTrainedModel, int], None]] = {
     "ntk": ntk_rope,
     "yarn": yarn_rope,
 }
-_DROPOUTS = ("dropout", "attention_dropout", "hidden_dropout", "activation_dropout", "dropout_rate")
+_DROPOUTS = (
+    "dropout",
+    "attention_dropout",
+    "hidden_dropout",
+    "activation_dropout",
+    "dropout_rate",
+    "layerdrop",
+)
 
 
 def start_encoder(config: EncoderConfig, weights: str | Path | None = None) -> TextEncoder:

@@ -142,6 +142,8 @@ def _load(
         settings = TextSettings(pooling="last" if _is_decoder(config) else "mean")
     model_class = _class_for(config, settings, lm_head)
     model = _load_model(model_class, folder, dtype)
+    if _reads_encoder(config, settings) and hasattr(model, "decoder"):
+        model = model.get_encoder()
     if change is not None:
         change(model)
     return TextEncoder(model.to(device).eval(), tokenizer, settings).eval()
@@ -163,6 +165,10 @@ def _class_for(config: Any, settings: TextSettings, lm_head: bool) -> type[PreTr
         mapping = hf.MODEL_FOR_CAUSAL_LM_MAPPING if decoder else hf.MODEL_FOR_MASKED_LM_MAPPING
     elif not settings.decoder_first and type(config) in hf.MODEL_FOR_TEXT_ENCODING_MAPPING:
         mapping = hf.MODEL_FOR_TEXT_ENCODING_MAPPING  # T5 without its decoder
+    elif _reads_encoder(config, settings) and _encoder_class(config).__name__ in (
+        config.architectures or ()
+    ):
+        return _encoder_class(config)  # saved alone
     else:
         mapping = hf.MODEL_MAPPING
     try:
@@ -171,6 +177,21 @@ def _class_for(config: Any, settings: TextSettings, lm_head: bool) -> type[PreTr
         raise ModelLoadError(
             f"transformers has no suitable {config.model_type} model for these settings"
         ) from None
+    return found
+
+
+def _reads_encoder(config: Any, settings: TextSettings) -> bool:
+    """Whether the encoder of an encoder-decoder is all that is read."""
+    return bool(config.is_encoder_decoder) and not settings.decoder_first
+
+
+def _encoder_class(config: Any) -> type[PreTrainedModel]:
+    """The encoder of an encoder-decoder that has no class of its own for it (M2M100, NLLB)."""
+    import transformers as hf
+
+    with torch.device("meta"):
+        whole: Any = hf.AutoModel.from_config(config)
+    found: type[PreTrainedModel] = type(whole.get_encoder())
     return found
 
 

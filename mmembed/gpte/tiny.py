@@ -74,6 +74,10 @@ class Shape:
             "num_layers": layers,
             "num_heads": 4,
         }
+        m2m = {"d_model": width}
+        for side in ("encoder", "decoder"):
+            m2m |= {f"{side}_layers": layers, f"{side}_attention_heads": 4}
+            m2m[f"{side}_ffn_dim"] = 2 * width
         own: Mapping[str, dict[str, Any]] = {
             "bloom": {"n_layer": layers, "n_head": 4},
             "distilbert": {"dim": width, "n_layers": layers, "n_heads": 4, "hidden_dim": 2 * width},
@@ -82,6 +86,7 @@ class Shape:
                 "num_layers": layers,
                 "attention_types": [[["global", "local"], layers // 2]],
             },
+            "m2m_100": m2m,
             "mt5": t5,
             "opt": {"ffn_dim": 2 * width, "word_embed_proj_dim": width},
             "t5": t5,

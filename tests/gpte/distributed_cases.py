@@ -40,6 +40,7 @@ from mmembed.gpte.objectives import (
     KLDistillation,
     MarginMSE,
     Matryoshka,
+    MixedNegatives,
     ModalityMask,
     Part,
     Quantized,
@@ -194,10 +195,12 @@ CASES: dict[str, tuple[Any, bool]] = {
 MADE: dict[str, Callable[[], Any]] = {
     "joint": lambda: CASES["joint"][0],
     "matryoshka": lambda: CASES["matryoshka"][0],
+    "mixed_negatives": lambda: MixedNegatives(InfoNCE(masks=(DuplicateMask(),)), pairs=2),
     "quantized": lambda: Quantized(InfoNCE()),
     "scd": lambda: SCD(projector=5),
 }
 NEED_NEGATIVES = {"kl", "margin_mse", "triplet", "m3_kd", "pair_kl", "pair_softmax"}
+NEED_NEGATIVES.add("mixed_negatives")
 for _name, _cls in OBJECTIVES.items():
     _made: Any = MADE[_name]() if _name in MADE else _cls()
     CASES.setdefault(_name, (_made, _name in NEED_NEGATIVES))

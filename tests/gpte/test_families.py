@@ -35,7 +35,7 @@ ENCODERS = [
     "eurobert",
 ]
 DECODERS = ["qwen2", "qwen3", "mistral", "llama", "gemma", "gemma2", "bloom", "gpt_neox"]
-SEQ2SEQ = ["t5", "mt5"]
+SEQ2SEQ = ["t5", "mt5", "m2m_100"]
 LAST: dict[str, Any] = {"pooling": "last", "end_token": "<|endoftext|>"}
 BOTH_WAYS: dict[str, Any] = {"pooling": "mean", "bidirectional": True}
 FIRST: dict[str, Any] = {"pooling": "first", "decoder_first": True}

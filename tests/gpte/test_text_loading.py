@@ -11,6 +11,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from transformers import AutoModel
 from transformers import PreTrainedTokenizerFast as Fast
 
 from mmembed.errors import ConfigError, ModelLoadError
@@ -18,6 +19,7 @@ from mmembed.gpte.lora import add_lora, merge_lora, merged_state_dict
 from mmembed.gpte.prompts import PROMPTS, Prompt
 from mmembed.gpte.text_encoder import TextEncoder
 from mmembed.gpte.text_settings import ProjectionSettings, TextSettings
+from mmembed.gpte.tiny import tiny_model
 
 TINY: dict[str, Any] = {
     "vocab_size": 400,
@@ -354,3 +356,22 @@ def test_lower_casing_of_sentence_transformers_folders(wordpiece: Fast, tmp_path
     texts = ["The QUICK Brown", "Fox " * 20]
     vectors = torch.nn.functional.normalize(outputs(encoder, texts).dense, dim=1)
     torch.testing.assert_close(vectors, torch.from_numpy(theirs.encode(texts)), rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_the_encoder_of_a_translation_model_stands_alone(tmp_path: Path) -> None:
+    """M2M100 and NLLB: read from the whole model's folder, equal to it, and saved without it."""
+    folder = tiny_model("m2m_100", tmp_path / "whole")
+    encoder = TextEncoder.from_pretrained(folder).eval()
+    rows = encoder.tokenize(["a river and its ships", "b"])
+    vectors = encoder(encoder.collate(rows)).dense
+    whole = AutoModel.from_pretrained(folder).eval()
+    own = whole.get_encoder()(input_ids=torch.tensor([rows[0].input_ids])).last_hidden_state
+    torch.testing.assert_close(vectors[:1], own.mean(dim=1), rtol=0, atol=1e-6)
+    encoder.save_pretrained(tmp_path / "alone")
+    again = TextEncoder.from_pretrained(tmp_path / "alone").eval()
+    assert torch.equal(again(again.collate(rows)).dense, vectors)
+    counts = [sum(p.numel() for p in m.parameters()) for m in (again.full, whole)]
+    assert counts[0] < 0.7 * counts[1]
+    both = TextSettings(pooling="first", decoder_first=True)
+    assert hasattr(TextEncoder.from_pretrained(folder, both).full, "decoder")

@@ -26,6 +26,7 @@ from mmembed.gpte.objectives.locality import LocalityPreservation
 from mmembed.gpte.objectives.m3 import M3Distillation, M3SelfDistillation
 from mmembed.gpte.objectives.masks import DuplicateMask, GuideMask, ModalityMask, ThresholdMask
 from mmembed.gpte.objectives.matryoshka import Matryoshka
+from mmembed.gpte.objectives.mixing import MixedNegatives
 from mmembed.gpte.objectives.pairs import PairBinary, PairDistillation, PairSoftmax
 from mmembed.gpte.objectives.quantization import Quantized
 from mmembed.gpte.objectives.ranking import AnglE, CoSENT, CosineRegression
@@ -61,6 +62,7 @@ __all__ = [
     "M3SelfDistillation",
     "MarginMSE",
     "Matryoshka",
+    "MixedNegatives",
     "ModalityMask",
     "PairBinary",
     "PairDistillation",
@@ -95,6 +97,7 @@ OBJECTIVES: Mapping[str, type[Objective]] = {
     "m3_kd": M3Distillation,
     "margin_mse": MarginMSE,
     "matryoshka": Matryoshka,
+    "mixed_negatives": MixedNegatives,
     "pair_binary": PairBinary,
     "pair_kl": PairDistillation,
     "pair_softmax": PairSoftmax,
