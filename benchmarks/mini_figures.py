@@ -24,7 +24,7 @@ from mmembed import Embedder
 from mmembed.backbones.composed import ComposedVLM
 from mmembed.evaluation.figures import evaluate_figures, retrieval_report
 from mmembed.multimodal.captioned import read_captioned
-from mmembed.multimodal.feature_cache import cached_features
+from mmembed.multimodal.feature_cache import RememberedTower, features_of
 
 BATCH = 256
 
@@ -68,8 +68,8 @@ def main() -> None:
     backbone = model.backbone
     assert isinstance(backbone, ComposedVLM)
     rows = read_captioned("openstax_figures", args.data)
-    features = cached_features(args.cache, backbone.vision, [r.image for r in rows], "full")
-    every = torch.from_numpy(np.stack([f.astype(np.float32).mean(axis=0) for f in features]))
+    tower = RememberedTower(backbone.vision, args.cache)
+    every = features_of(tower, [r.image for r in rows])[:, 0]
     texts = torch.from_numpy(np.asarray(model.encode([r.description for r in rows])))
     split = np.array([r.split for r in rows])
     of = {name: torch.from_numpy(split == name) for name in ("train", "dev", "test")}

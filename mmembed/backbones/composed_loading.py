@@ -25,7 +25,14 @@ from mmembed.gpte.text_loading import load_text_encoder
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-__all__ = ["MODEL_TYPE", "is_composed", "load_composed", "load_parts", "save_composed"]
+__all__ = [
+    "MODEL_TYPE",
+    "is_composed",
+    "load_composed",
+    "load_parts",
+    "packaged_file",
+    "save_composed",
+]
 
 MODEL_TYPE = "mmembed-composed"
 _CONFIG = "config.json"
@@ -102,7 +109,7 @@ def _vision(folder: Path, config: dict[str, Any]) -> VisionTower:
     part = config.get("vision")
     if part is None:
         return load_vision_tower(folder / "vision")
-    file = _packaged(part)
+    file = packaged_file(part)
     # The package carries a pickle: only tensors are read from it.
     state = torch.load(file, map_location="cpu", weights_only=True)
     return EfficientNetLiteTower(part["name"], state)
@@ -110,11 +117,11 @@ def _vision(folder: Path, config: dict[str, Any]) -> VisionTower:
 
 def _text(folder: Path, config: dict[str, Any]) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     part = config.get("text")
-    encoder = load_text_encoder(folder / "text" if part is None else _packaged(part).parent)
+    encoder = load_text_encoder(folder / "text" if part is None else packaged_file(part).parent)
     return encoder.base, encoder.tokenizer
 
 
-def _packaged(part: dict[str, Any]) -> Path:
+def packaged_file(part: dict[str, Any]) -> Path:
     """The weights that a package carries, once they are known to be the expected ones."""
     spec = find_spec(part["package"])
     if spec is None or spec.origin is None:

@@ -2,9 +2,11 @@
 
 An image is read in two steps. A kernel regression on its pooled features says where its description
 would lie in the space of sentence embeddings: of all smooth functions the one that generalises best
-from a few thousand captioned images. A small decoder then writes visual tokens that make the text
-encoder arrive at that place, as prefix inversion does (Morris et al., "Text Embeddings Reveal
-(Almost) As Much As Text", 2023), and each patch adds what is its own.
+from a few thousand captioned images. Where the tower comes with a classifier, the names of the
+classes that it sees, each by its probability, are regressed upon too (ConSE, Norouzi et al., 2013):
+they are what is known of things that no captioned image shows. A small decoder then writes visual
+tokens that make the text encoder arrive at that place, as prefix inversion does (Morris et al.,
+"Text Embeddings Reveal (Almost) As Much As Text", 2023), and each patch adds what is its own.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ class ConnectorShape:
         landmarks: images that the kernel regression compares with.
         hidden: width of the decoder.
         groups: different tokens that the decoder writes; patch ``i`` takes number ``i % groups``.
+        classes: named classes of the tower's own classifier; 0 for a tower without.
+        classified: channels that the classifier reads, the first ones.
     """
 
     channels: int
@@ -39,6 +43,8 @@ class ConnectorShape:
     landmarks: int
     hidden: int = 512
     groups: int = 9
+    classes: int = 0
+    classified: int = 0
 
 
 def pooled_features(features: Tensor) -> Tensor:
@@ -70,6 +76,10 @@ class Connector(nn.Module):
         self.register_buffer("axis", torch.zeros(shape.width))
         self.landmarks = nn.Parameter(torch.randn(shape.landmarks, shape.channels))
         self.coefficients = nn.Parameter(torch.randn(shape.landmarks, shape.width) * 0.1)
+        self.classifier: nn.Linear | None = None
+        if shape.classes:
+            self.classifier = nn.Linear(shape.classified, shape.classes)
+            self.names = nn.Parameter(torch.randn(shape.classes, shape.width) * 0.1)
         self.expand = nn.Linear(shape.width, shape.hidden)
         self.write = nn.Linear(shape.hidden, shape.groups * shape.width)
         self.place = nn.Parameter(torch.randn(shape.tokens, shape.width) * 0.02)
@@ -91,8 +101,17 @@ class Connector(nn.Module):
 
     def place_in_space(self, roots: Tensor) -> Tensor:
         """Pooled features ``(n, channels)`` to unit sentence embeddings ``(n, width)``."""
-        z = self.standardised(roots)
-        return self.placed(self.kernel(z, self.landmarks) @ self.coefficients)
+        found = self.kernel(self.standardised(roots), self.landmarks) @ self.coefficients
+        if self.classifier is not None:
+            found = found + self.probabilities(roots) @ self.names
+        return self.placed(found)
+
+    def probabilities(self, roots: Tensor) -> Tensor:
+        """``(n, classes)`` of the tower's own classes, from pooled features ``(n, channels)``."""
+        assert self.classifier is not None
+        means = roots * roots.abs()
+        logits: Tensor = self.classifier(means[:, : self.shape.classified])
+        return logits.softmax(dim=1)
 
     def placed(self, found: Tensor) -> Tensor:
         """Regressed ``(n, width)`` to unit sentence embeddings.

@@ -2,9 +2,10 @@
 
 Four steps, each of which takes minutes on two CPU cores:
 
-1. features of every image by the frozen vision tower, kept on disk (first set: three views);
+1. features of every image by the frozen vision tower, kept on disk (first set: two views more);
 2. kernel ridge regression from pooled features to the embedding of the description, with some of
-   the images as landmarks (Nystroem; Williams and Seeger, 2001);
+   the images as landmarks (Nystroem; Williams and Seeger, 2001), and from what the tower's own
+   classifier sees, by the names of its classes, each of which is an example without an image;
 3. a linear map behind it, by symmetric InfoNCE between images and descriptions. What the regression
    says of its own training images is too good to learn from, so the map is trained on cross-fitted
    predictions, as in stacking (Wolpert, 1992), and then folded into the regression;
@@ -15,7 +16,7 @@ Four steps, each of which takes minutes on two CPU cores:
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -35,9 +36,9 @@ from mmembed.gpte.objectives.masks import DuplicateMask
 from mmembed.gpte.protocols import Columns, Outputs
 from mmembed.gpte.states import TokenStates
 from mmembed.multimodal.captioned import Captioned
-from mmembed.multimodal.feature_cache import Features, cached_features
+from mmembed.multimodal.feature_cache import RememberedTower, features_of
 
-__all__ = ["Alignment", "AlignmentConfig"]
+__all__ = ["Alignment", "AlignmentConfig", "Classes"]
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,8 @@ class AlignmentConfig:
     Attributes:
         bandwidth: of the kernel, as a share of the median squared distance of two images.
         ridge: weight of the regression's penalty.
+        name_ridge: of the penalty on what is made of the names of classes.
+        name_weight: of a class's name as an example.
         folds: of the cross-fitting.
         map_steps: batches of the third step; 0 leaves it out.
         map_batch: images of each.
@@ -64,6 +67,8 @@ class AlignmentConfig:
 
     bandwidth: float = 0.3
     ridge: float = 0.3
+    name_ridge: float = 10.0
+    name_weight: float = 0.3
     folds: int = 5
     map_steps: int = 100
     map_batch: int = 512
@@ -76,6 +81,30 @@ class AlignmentConfig:
     seed: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """The classifier that a vision tower was trained with.
+
+    Attributes:
+        weight: ``(classes, channels)``, of the tower's first channels.
+        bias: ``(classes,)``.
+        names: of the classes.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    names: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """A regression: landmarks, their coefficients, and those of names ``(width, width)``."""
+
+    landmarks: Tensor
+    coefficients: Tensor
+    turn: Tensor
+
+
 class Alignment:
     """Trains the connector of one model.
 
@@ -84,10 +113,16 @@ class Alignment:
         rows: the captioned images to train on. The set of the first row is the main one: it has
             three views, and first claim on the landmarks.
         cache: folder for features.
+        classes: the tower's classifier, where the connector has a place for it.
     """
 
     def __init__(
-        self, model: ComposedVLM, rows: Sequence[Captioned], cache: Path, config: AlignmentConfig
+        self,
+        model: ComposedVLM,
+        rows: Sequence[Captioned],
+        cache: Path,
+        config: AlignmentConfig,
+        classes: Classes | None = None,
     ) -> None:
         self.model = model.requires_grad_(False)
         self.rows = rows
@@ -95,13 +130,20 @@ class Alignment:
         self.connector: Connector = model.connector
         self._rng = np.random.default_rng(config.seed)
         torch.manual_seed(config.seed)
-        self._seen = [(w, _pooled(features)) for w, features in _see(model, rows, cache)]
+        tower = RememberedTower(model.vision, cache)
+        self._seen = [(where, pooled_features(one)) for where, one in _see(tower, rows)]
         self._main = len(self._seen[0][0])
         self.texts = _texts_by_row(rows)
         embedder = Embedder(model)
         unique = sorted({text for texts in self.texts for text in texts})
         self.text_ids = {text: i for i, text in enumerate(unique)}
         self.embeddings = torch.from_numpy(np.asarray(embedder.encode(unique)))
+        self._names = torch.zeros(0, self.embeddings.shape[1])
+        if classes is not None and self.connector.classifier is not None:
+            names = torch.from_numpy(np.asarray(embedder.encode(list(classes.names))))
+            self._names = names - names.mean(dim=0)
+            self.connector.classifier.weight.copy_(classes.weight)
+            self.connector.classifier.bias.copy_(classes.bias)
 
     def regress(self) -> None:
         """Step 2: closed form, in float64 where it is solved."""
@@ -111,9 +153,11 @@ class Alignment:
         z = connector.standardised(roots)
         connector.bandwidth.copy_(self.config.bandwidth * torch.cdist(z, z).square().median())
         connector.axis.copy_(F.normalize(self._described()[: self._main].mean(dim=0), dim=0))
-        landmarks, coefficients = self._fitted(torch.ones(self._main, dtype=torch.bool))
-        connector.landmarks.copy_(landmarks)
-        connector.coefficients.copy_(coefficients)
+        fit = self._fitted(torch.ones(self._main, dtype=torch.bool))
+        connector.landmarks.copy_(fit.landmarks)
+        connector.coefficients.copy_(fit.coefficients)
+        if len(self._names):
+            connector.names.copy_(self._names @ fit.turn)
 
     def contrast(self) -> None:
         """Step 3: symmetric InfoNCE, with images of one description masked as negatives."""
@@ -147,23 +191,33 @@ class Alignment:
         if losses:
             logger.info("InfoNCE: %.4f to %.4f", losses[0], losses[-1])
         connector.coefficients.copy_(connector.coefficients @ turn.detach())
+        if len(self._names):
+            connector.names.copy_(connector.names @ turn.detach())
 
     def _cross_fitted(self) -> list[Tensor]:
         """For every view of the main set, what a regression without an image says of it."""
-        config, connector = self.config, self.connector
-        of_main = [connector.standardised(r) for where, r in self._seen if where[0] == 0]
-        found = [torch.zeros(self._main, connector.shape.width) for _ in of_main]
+        config = self.config
+        of_main = [roots for where, roots in self._seen if where[0] == 0]
+        found = [torch.zeros(self._main, self.connector.shape.width) for _ in of_main]
         fold = torch.from_numpy(self._rng.permutation(self._main) % config.folds)
         for number in range(config.folds):
             held_out = fold == number
-            landmarks, coefficients = self._fitted(~held_out)
-            for out, z in zip(found, of_main, strict=True):
-                out[held_out] = connector.kernel(z[held_out], landmarks) @ coefficients
+            fit = self._fitted(~held_out)
+            for out, roots in zip(found, of_main, strict=True):
+                ours = self._inputs(roots[held_out], fit.landmarks)
+                out[held_out] = ours @ torch.cat([fit.coefficients, fit.turn])
         return found
 
-    def _fitted(self, kept: Tensor) -> tuple[Tensor, Tensor]:
-        """Landmarks and coefficients of a regression over the kept images of the main set."""
-        connector = self.connector
+    def _inputs(self, roots: Tensor, landmarks: Tensor) -> Tensor:
+        """What is regressed upon: nearness to each landmark, and the names that are seen."""
+        near = self.connector.kernel(self.connector.standardised(roots), landmarks)
+        if not len(self._names):
+            return near
+        return torch.cat([near, self.connector.probabilities(roots) @ self._names], dim=1)
+
+    def _fitted(self, kept: Tensor) -> _Fit:
+        """A regression over the kept images of the main set, all others, and the names."""
+        config, connector = self.config, self.connector
         described = self._described()
         seen = [
             (np.asarray(where)[kept.numpy()], roots[kept]) if where[0] == 0 else (where, roots)
@@ -174,16 +228,29 @@ class Alignment:
         count = min(connector.shape.landmarks, len(seen[0][1]) + sum(map(len, others)))
         landmarks = connector.standardised(_landmarks(seen[0][1], others, count))
         # Nystroem: (K_mn K_nm + ridge K_mm) a = K_mn y.
-        normal = self.config.ridge * connector.kernel(landmarks, landmarks)
-        normal = normal.double() + 1e-6 * torch.eye(len(normal), dtype=torch.float64)
+        near = config.ridge * connector.kernel(landmarks, landmarks).double()
+        normal = torch.block_diag(
+            near + 1e-6 * torch.eye(count, dtype=torch.float64),
+            config.name_ridge * torch.eye(self._width, dtype=torch.float64),
+        )
         right = torch.zeros(len(normal), described.shape[1], dtype=torch.float64)
         for where, roots in seen:
             # Each set has its own way of describing; what tells its images apart is regressed.
             targets = described[list(where)] - described[list(where)].mean(dim=0)
-            kernel = connector.kernel(connector.standardised(roots), landmarks).double()
-            normal += kernel.T @ kernel
-            right += kernel.T @ targets.double()
-        return landmarks, torch.linalg.solve(normal, right).float()
+            inputs = self._inputs(roots, landmarks).double()
+            normal += inputs.T @ inputs
+            right += inputs.T @ targets.double()
+        if self._width:
+            gram = config.name_weight * (self._names.T @ self._names).double()
+            normal[count:, count:] += gram
+            right[count:] += gram
+        solved = torch.linalg.solve(normal, right).float()
+        return _Fit(landmarks, solved[:count], solved[count:])
+
+    @property
+    def _width(self) -> int:
+        """Inputs of the regression that come of names."""
+        return self._names.shape[1] if len(self._names) else 0
 
     def _described(self) -> Tensor:
         """``(rows, width)`` embeddings of the descriptions."""
@@ -218,6 +285,13 @@ class Alignment:
                 logger.info("decoder step %d: 1 - cosine %.4f", step + 1, np.mean(losses[-50:]))
         connector.requires_grad_(False)
 
+    def keep_decoder(self, state: Mapping[str, Tensor]) -> None:
+        """Take the decoder of an earlier connector, which knows no image, in place of step 4."""
+        for name, parameter in self.connector.named_parameters():
+            if any(parameter is one for one in _decoder_of(self.connector)):
+                parameter.copy_(state[name])
+        self.connector.requires_grad_(False)
+
     def _read(self, visual: Tensor) -> Tensor:
         """Unit vectors of images of which a random part of the tokens is read."""
         kept = torch.from_numpy(self._rng.permutation(visual.shape[1])[: self.config.tokens_kept])
@@ -232,11 +306,8 @@ class Alignment:
 @torch.inference_mode()
 def measure(model: ComposedVLM, rows: Sequence[Captioned], cache: Path) -> FiguresReport:
     """Retrieval over held-out rows from cached features; equals what the embedder gives."""
-    features = cached_features(cache, model.vision, [row.image for row in rows], "full")
-    images = [
-        _unit_means(model.read_visual(model.connector(torch.from_numpy(part.astype(np.float32)))))
-        for part in np.array_split(features, max(1, len(features) // 64))
-    ]
+    features = features_of(RememberedTower(model.vision, cache), [row.image for row in rows])
+    images = [_unit_means(model.read_visual(model.connector(part))) for part in features.split(64)]
     texts = Embedder(model).encode([row.description for row in rows])
     return retrieval_report(texts, torch.cat(images).numpy(), rows[0].split)
 
@@ -250,16 +321,14 @@ def _unit_means(states: TokenStates) -> Tensor:
     return F.normalize(states.hidden.view(rows, -1, states.hidden.shape[1]).float().mean(1), dim=1)
 
 
-def _see(
-    model: ComposedVLM, rows: Sequence[Captioned], cache: Path
-) -> Iterator[tuple[range, Features]]:
+def _see(tower: RememberedTower, rows: Sequence[Captioned]) -> Iterator[tuple[range, Tensor]]:
     """Numbers of the rows of each set, which are neighbours, and their features, view by view."""
     start = 0
     for _, group in groupby(rows, key=lambda row: row.source):
         images = [row.image for row in group]
         where = range(start, start + len(images))
         for view in _VIEWS if start == 0 else _VIEWS[:1]:
-            yield where, cached_features(cache, model.vision, images, view)
+            yield where, features_of(tower, images, view)
         start = where.stop
 
 
@@ -283,12 +352,6 @@ def _landmarks(main: Tensor, others: Sequence[Tensor], count: int) -> Tensor:
 def _texts_by_row(rows: Sequence[Captioned]) -> list[list[str]]:
     """What is said of each image; its description counts thrice."""
     return [[row.description] * 3 + [*row.details, *row.context] for row in rows]
-
-
-def _pooled(features: Features) -> Tensor:
-    """``(n, channels)`` float32, without ever holding all features in float32."""
-    parts = np.array_split(features, max(1, len(features) // 64))
-    return torch.cat([pooled_features(torch.from_numpy(part.astype(np.float32))) for part in parts])
 
 
 def _steps(optimizer: torch.optim.Optimizer, total: int, warm_up: float = 0.1) -> Iterator[int]:

@@ -18,9 +18,10 @@ from cyclopts import App
 from safetensors.torch import save_file
 
 from mmembed.backbones.composed import ComposedVLM
-from mmembed.backbones.composed_loading import load_parts
+from mmembed.backbones.composed_loading import load_parts, packaged_file
 from mmembed.backbones.connector import Connector, ConnectorShape
-from mmembed.multimodal.alignment import Alignment, AlignmentConfig, measure
+from mmembed.backbones.weights import read_json, read_safetensors
+from mmembed.multimodal.alignment import Alignment, AlignmentConfig, Classes, measure
 from mmembed.multimodal.captioned import Captioned, read_captioned
 
 app = App(help=__doc__)
@@ -37,6 +38,7 @@ def train(
     output: Path,
     *,
     with_dev: bool = False,
+    decoder: Path | None = None,
     config: AlignmentConfig | None = None,
 ) -> None:
     """Train the connector.
@@ -47,13 +49,17 @@ def train(
         output: the folder of ``config.json``; ``connector.safetensors`` and ``training.json`` are
             written there.
         with_dev: train on the development figures too.
+        decoder: a folder whose connector's decoder is kept; it knows texts alone, and to teach one
+            takes most of the time.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     everything = [row for name in _SETS for row in read_captioned(name, data)]
     splits = ("train", "dev") if with_dev else ("train",)
     rows = [row for row in everything if row.split in splits and row.licence is not None]
-    model = fresh_model(output, min(_LANDMARKS, len(rows)))
-    alignment = Alignment(model, rows, cache, config or AlignmentConfig())
+    kept = None if decoder is None else read_safetensors(decoder / "connector.safetensors")
+    classes = classes_of(output)
+    model = fresh_model(output, min(_LANDMARKS, len(rows)), classes)
+    alignment = Alignment(model, rows, cache, config or AlignmentConfig(), classes)
     dev = [row for row in everything if row.source == _SETS[0] and row.split == "dev"]
 
     def tell(when: str) -> None:
@@ -63,12 +69,23 @@ def train(
 
     alignment.regress()
     alignment.contrast()
-    alignment.teach_decoder()
+    if kept is None:
+        alignment.teach_decoder()
+    else:
+        alignment.keep_decoder(kept)
     tell("trained")
-    _write(model, output, rows, alignment.config, splits)
+    _write(model, output, rows, alignment.config, splits, kept is not None)
 
 
-def fresh_model(folder: Path, landmarks: int) -> ComposedVLM:
+def classes_of(folder: Path) -> Classes:
+    """The classifier in the package of the vision tower, and the names of its classes."""
+    file = packaged_file(read_json(folder / "config.json")["vision"])
+    state = torch.load(file, map_location="cpu", weights_only=True)
+    names = (folder / "classes.txt").read_text(encoding="utf-8").splitlines()
+    return Classes(state["_fc.weight"], state["_fc.bias"], names)
+
+
+def fresh_model(folder: Path, landmarks: int, classes: Classes | None = None) -> ComposedVLM:
     """The packaged parts with a connector of random weights."""
     vision, text, tokenizer, settings = load_parts(folder)
     shape = ConnectorShape(
@@ -76,6 +93,8 @@ def fresh_model(folder: Path, landmarks: int) -> ComposedVLM:
         tokens=vision.patches,
         width=int(text.config.hidden_size),
         landmarks=landmarks,
+        classes=0 if classes is None else len(classes.names),
+        classified=0 if classes is None else classes.weight.shape[1],
     )
     return ComposedVLM(vision, Connector(shape), text, tokenizer, settings).eval()
 
@@ -86,6 +105,7 @@ def _write(
     rows: list[Captioned],
     config: AlignmentConfig,
     splits: tuple[str, ...],
+    kept_decoder: bool,
 ) -> None:
     state = {k: v.to(torch.float16).contiguous() for k, v in model.connector.state_dict().items()}
     save_file(state, folder / "connector.safetensors")
@@ -97,6 +117,8 @@ def _write(
         counts[row.source] = counts.get(row.source, 0) + 1
     training = {
         "images": counts,
+        "classes": model.connector.shape.classes,
+        "decoder": "kept" if kept_decoder else "taught",
         "splits": splits,
         "licences": sorted({row.licence for row in rows if row.licence}),
         "config": dataclasses.asdict(config),

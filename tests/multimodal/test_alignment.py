@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from mmembed.backbones.composed import ComposedVLM
-from mmembed.multimodal.alignment import Alignment, AlignmentConfig, measure
+from mmembed.multimodal.alignment import Alignment, AlignmentConfig, Classes, measure
 from mmembed.multimodal.captioned import Captioned, read_captioned
-from mmembed.multimodal.feature_cache import cached_features
+from mmembed.multimodal.feature_cache import RememberedTower, features_of
 from mmembed.multimodal.licences import open_licence, without_credit
 from mmembed.multimodal.views import VIEWS
 
@@ -75,14 +75,14 @@ def coloured(tmp_path_factory: pytest.TempPathFactory) -> list[Captioned]:
     return rows
 
 
-def model_for(landmarks: int) -> ComposedVLM:
+def model_for(landmarks: int, classes: Classes | None = None) -> ComposedVLM:
     """Mini's own parts, which know colours and words, with a fresh connector."""
     from mmembed.backbones import model_folder
     from mmembed.multimodal.train_mini import fresh_model
 
     folder = model_folder("mini")
     assert folder is not None
-    return fresh_model(folder, landmarks)
+    return fresh_model(folder, landmarks, classes)
 
 
 def test_training_teaches_what_pictures_show(coloured: list[Captioned], tmp_path: Path) -> None:
@@ -95,12 +95,11 @@ def test_training_teaches_what_pictures_show(coloured: list[Captioned], tmp_path
     before = measure(model, held_out, tmp_path).text_to_image.mrr
     alignment.regress()
     alignment.contrast()
-    features = cached_features(tmp_path, model.vision, [row.image for row in held_out], "full")
     from mmembed.backbones.connector import pooled_features
 
-    found = model.connector.place_in_space(
-        pooled_features(torch.from_numpy(features.astype(np.float32)))
-    )
+    tower = RememberedTower(model.vision, tmp_path)
+    features = features_of(tower, [row.image for row in held_out])
+    found = model.connector.place_in_space(pooled_features(features))
     words = torch.stack([alignment.embeddings[alignment.text_ids[c]] for c in COLOURS])
     assert (found @ words.T).argmax(dim=1).tolist() == [0, 1, 2]
     alignment.teach_decoder()
@@ -109,12 +108,47 @@ def test_training_teaches_what_pictures_show(coloured: list[Captioned], tmp_path
     assert not any(p.requires_grad for p in model.parameters())
 
 
-def test_interrupted_features_go_on(coloured: list[Captioned], tmp_path: Path) -> None:
-    model = model_for(3)
+def test_names_tell_what_no_training_picture_shows(
+    coloured: list[Captioned], tmp_path: Path
+) -> None:
+    train = coloured[:24]
+    names = ["a dog", "a train", "a volcano", "a piano"]
+    channels = model_for(1).vision.channels
+    # Each class is seen in a channel of its own.
+    classes = Classes(5.0 * torch.eye(4, channels), torch.zeros(4), names)
+    model = model_for(len(train), classes)
+    alignment = Alignment(model, train, tmp_path, AlignmentConfig(map_steps=2), classes)
+    alignment.regress()
+    alignment.contrast()
+    strange = torch.full((4, channels), -30.0)  # far from every landmark
+    strange[range(4), range(4)] = 30.0
+    found = model.connector.place_in_space(strange)
+    from mmembed.embedder import Embedder
+
+    words = torch.from_numpy(Embedder(model).encode(names))
+    assert (found @ words.T).argmax(dim=1).tolist() == [0, 1, 2, 3]
+
+
+def test_a_decoder_is_kept(coloured: list[Captioned], tmp_path: Path) -> None:
+    first, second = model_for(24).connector, model_for(24)
+    assert not torch.equal(first.write.weight, second.connector.write.weight)
+    alignment = Alignment(second, coloured[:24], tmp_path, AlignmentConfig())
+    alignment.keep_decoder(first.state_dict())
+    target = torch.nn.functional.normalize(torch.randn(2, first.shape.width), dim=1)
+    torch.testing.assert_close(second.connector.decode(target), first.decode(target))
+    assert not torch.equal(second.connector.landmarks, first.landmarks)
+
+
+def test_features_are_computed_once(coloured: list[Captioned], tmp_path: Path) -> None:
+    vision = model_for(3).vision
     images = [row.image for row in coloured[:3]]
-    first = np.array(cached_features(tmp_path, model.vision, images, "full"))
-    assert first.shape == (3, model.vision.patches, model.vision.channels)
-    model.vision = None  # type: ignore[assignment]  # A second reading needs no tower's forward.
-    files = list(tmp_path.glob("full-*.npy"))
-    assert len(files) == 1
-    np.testing.assert_array_equal(np.load(files[0]), first)
+    first = features_of(RememberedTower(vision, tmp_path), images[:2])
+    pixels = torch.stack([vision.pixels(Image.open(path)) for path in images[:2]])
+    torch.testing.assert_close(first, vision(pixels).detach().mean(dim=1, keepdim=True))
+
+    seen: list[int] = []
+    vision.register_forward_pre_hook(lambda module, given: seen.append(len(given[0])))  # type: ignore[attr-defined]
+    again = features_of(RememberedTower(vision, tmp_path), [*images, images[2]])
+    torch.testing.assert_close(again[:2], first, rtol=0, atol=0)
+    torch.testing.assert_close(again[2], again[3], rtol=0, atol=0)
+    assert seen == [1]  # the third image, once

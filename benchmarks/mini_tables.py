@@ -1,0 +1,72 @@
+"""The tables of ``docs/mini.md``, written from ``results/mini_tasks.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["write_tables"]
+
+_PAGE = Path(__file__).resolve().parents[1] / "docs" / "mini.md"
+_START, _END = "<!-- tables: start -->", "<!-- tables: end -->"
+
+
+def write_tables(result: Mapping[str, Any]) -> None:
+    """Replace what stands between the two marks of the page."""
+    page = _PAGE.read_text(encoding="utf-8")
+    before, _, rest = page.partition(_START)
+    _, _, after = rest.partition(_END)
+    tables = "\n".join(_lines(result))
+    _PAGE.write_text(f"{before}{_START}\n{tables}\n{_END}{after}", encoding="utf-8")
+
+
+def _lines(result: Mapping[str, Any]) -> Iterator[str]:
+    tasks = result["tasks"].values()
+    yield "| task | queries, candidates | system | R@1 | R@5 | R@10 | nDCG@10 |"
+    yield "|---|---|---|---|---|---|---|"
+    for task in tasks:
+        first = f"{task['name']} | {task['queries']:,}, {task['candidates']:,}"
+        for name, found in task["found"].items():
+            shown = f"**{name}**" if name == "mini" else name
+            yield f"| {first} | {shown} | {_cells(found, ('R@1', 'R@5', 'R@10', 'nDCG@10'))} |"
+            first = " |"
+    yield ""
+    yield "Where the data come from, and what to know:"
+    yield ""
+    for task in tasks:
+        note = f"; {task['note']}" if task["note"] else ""
+        yield f"- {task['name']}: {task['source']}{note}."
+    yield ""
+    yield "nDCG@10 of mini by dimension (Matryoshka cuts):"
+    yield ""
+    dims = list(next(iter(tasks))["ndcg@10_by_dimension"])
+    yield f"| task | {' | '.join(dims)} |"
+    yield "|---" * (len(dims) + 1) + "|"
+    for task in tasks:
+        cut = task["ndcg@10_by_dimension"]
+        yield f"| {task['name']} | {' | '.join(f'{cut[dim]:.3f}' for dim in dims)} |"
+    if result["mixed"]:
+        yield from _mixed(result["mixed"])
+
+
+def _mixed(mixed: Mapping[str, Any]) -> Iterator[str]:
+    sizes = ", ".join(f"{count:,} {kind}" for kind, count in mixed["candidates"].items())
+    yield ""
+    yield f"All modalities in one index ({sizes}):"
+    yield ""
+    yield "| asked for | queries | system | way of asking | that modality first | R@1 | R@10 |"
+    yield "|---|---|---|---|---|---|---|"
+    for name, found in mixed["found"].items():
+        for modality, one in found.items():
+            for way in ("as it is", "asked in words", "filtered"):
+                cells = _cells(one[way], ("modality first", "R@1", "R@10"))
+                yield f"| {modality} | {one['queries']} | {name} | {way} | {cells} |"
+
+
+def _cells(found: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    return " | ".join(
+        f"{found[name]['value']:.3f} ({found[name]['interval'][0]:.3f}–"
+        f"{found[name]['interval'][1]:.3f})"
+        for name in names
+    )
