@@ -48,6 +48,8 @@ class ComposedSettings:
         max_frames: frames sampled from a clip.
         page_tiles: at most so many tiles of a page without a text layer, beside the whole page.
         page_dpi: resolution at which pages are rendered.
+        beside_words: visual tokens that the images of one item share where it has words too, so
+            that a few words are not drowned; 0 for as many as without words.
     """
 
     max_tokens: int = 256
@@ -55,6 +57,7 @@ class ComposedSettings:
     max_frames: int = 8
     page_tiles: int = 6
     page_dpi: int = 110
+    beside_words: int = 0
 
 
 @dataclass(slots=True)

@@ -30,6 +30,8 @@ class Limits(Protocol):
     def max_images(self) -> int: ...
     @property
     def page_tiles(self) -> int: ...
+    @property
+    def beside_words(self) -> int: ...
 
 
 @dataclass(slots=True)
@@ -151,10 +153,7 @@ class SequenceBuilder:
         self, item: DecodedItem, pieces: Sequence[_Piece], encoded: Sequence[list[int] | None]
     ) -> Row:
         room = self._limits.max_tokens - len(self._prefix) - len(self._suffix)
-        images = sum(isinstance(piece, Tensor) for piece in pieces)
-        # Frames and images of one item share the room of one image, or the words beside them
-        # would drown, and so would the special tokens among eight frames.
-        each = max(self._least_tokens, self._image_tokens // max(1, images))
+        each = self._tokens_each(pieces)
         ids = list(self._prefix)
         spans: dict[str, list[tuple[int, int]]] = {}
         pixels: list[Tensor] = []
@@ -179,3 +178,16 @@ class SequenceBuilder:
         ids += self._suffix
         extras = {"pixels": torch.stack(pixels)} if pixels else {}
         return Row(ids, len(ids), extras, spans)
+
+    def _tokens_each(self, pieces: Sequence[_Piece]) -> int:
+        """Visual tokens of each image of an item.
+
+        Frames and images of one item share the room of one image, or the words beside them would
+        drown, and so would the special tokens among eight frames.
+        """
+        images = sum(isinstance(piece, Tensor) for piece in pieces)
+        words = any(isinstance(piece, _Words) and not piece.is_instruction for piece in pieces)
+        room = self._image_tokens
+        if words and self._limits.beside_words:
+            room = min(room, self._limits.beside_words)
+        return max(self._least_tokens, room // max(1, images))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,27 @@ def test_a_vector_does_not_depend_on_its_batch(tower: object) -> None:
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1.0, atol=1e-5)
 
 
+def test_a_few_words_are_not_drowned_by_their_image() -> None:
+    from mmembed.inputs.budget import MediaBudget
+    from mmembed.inputs.decode import decode_item
+
+    def visual(item: object, **settings: int) -> list[int]:
+        model = composed(siglip(), **settings)
+        [row] = model.prepare([decode_item(item, MediaBudget())])  # type: ignore[arg-type]
+        return [stop - start for start, stop in row.spans["visual"]]
+
+    fused = {"image": picture(1), "text": "red bicycle"}
+    alone = visual(picture(1), beside_words=6)
+    assert visual(fused) == alone == visual(picture(1))
+    assert alone[0] > 6
+    assert visual(fused, beside_words=6) == [6]
+    two = {"image": [picture(2), picture(3)], "text": "red"}
+    assert visual(two, beside_words=6) == [3, 3]
+    assert visual(two, beside_words=2) == [3, 3]  # the decoder's groups are the least
+    instructed = {"image": picture(1), "instruction": "find"}
+    assert visual(instructed, beside_words=6) == alone
+
+
 @pytest.mark.parametrize("tower", [siglip, efficientnet])
 def test_saved_folders_stand_alone(tower: object, tmp_path: Path) -> None:
     torch.manual_seed(1)
@@ -118,6 +140,17 @@ def test_saved_folders_stand_alone(tower: object, tmp_path: Path) -> None:
     np.testing.assert_allclose(again.encode(INPUTS), model.encode(INPUTS), atol=1e-6)
     again_digest = again.fingerprint.rsplit("-", 1)[1]
     assert again_digest == model.fingerprint.rsplit("-", 1)[1]
+
+
+def test_a_connector_that_knows_names_is_saved(tmp_path: Path) -> None:
+    model = composed(efficientnet())
+    shape = replace(model.connector.shape, classes=4, classified=12)
+    model.connector = Connector(shape)
+    before = Embedder(model).encode(picture(0))
+    Embedder(model).save_pretrained(tmp_path)
+    np.testing.assert_allclose(
+        Embedder.from_pretrained(tmp_path).encode(picture(0)), before, atol=1e-6
+    )
 
 
 def test_loading_names_what_is_missing_or_left_over(tmp_path: Path) -> None:

@@ -168,6 +168,14 @@ def test_embedding_distillation_through_a_learned_projection() -> None:
         EmbeddingDistillation()(columns)
 
 
+def test_a_translation_is_taught_the_vector_of_its_source() -> None:
+    columns, leaves = batch(0)
+    sources, others = draw(N, D, seed=4), draw(N, D, seed=5)
+    columns.guide = {"query": Outputs(dense=sources), "positive": Outputs(dense=others)}
+    expected = (F.mse_loss(leaves[0], sources) + F.mse_loss(leaves[1], sources)) / 2
+    check(EmbeddingDistillation(teaches="query")(columns).total, expected, leaves[:2])
+
+
 @pytest.mark.parametrize("in_batch", [True, False])
 def test_m3_distillation(in_batch: bool) -> None:
     columns, leaves = batch()

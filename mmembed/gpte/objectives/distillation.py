@@ -112,16 +112,18 @@ class EmbeddingDistillation:
     """Match the vectors of a frozen teacher, column by column.
 
     The teacher's vectors are the guide's, ``Columns.guide``, for whichever of query, positive and
-    negative it has; so a translation may be taught the vector of its source (Reimers and Gurevych
-    2020).
+    negative it has. A translation may be taught the vector of its source instead (Reimers and
+    Gurevych 2020): the query is the source, and ``teaches`` is ``query``.
 
     Attributes:
         distance: ``mse`` over all entries, ``l2`` norm, or ``cosine`` distance.
         teacher_width: learn a projection of the student to this width, where the widths differ.
+        teaches: whose vector of the teacher's each column learns: its own, or the query's.
     """
 
     distance: Literal["mse", "l2", "cosine"] = "mse"
     teacher_width: int | None = None
+    teaches: Literal["own", "query"] = "own"
 
     name: ClassVar[str] = "embedding_kd"
 
@@ -142,9 +144,10 @@ class EmbeddingDistillation:
             "negative": columns.negative,
         }
         losses = [
-            self._column(columns, student, columns.guide[name])
+            self._column(columns, student, columns.guide[source])
             for name, student in students.items()
-            if student is not None and name in columns.guide
+            for source in [name if self.teaches == "own" else "query"]
+            if student is not None and source in columns.guide
         ]
         if not losses:
             raise ConfigError("embedding distillation needs a guide's vectors, and there are none")
