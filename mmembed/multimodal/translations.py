@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,9 +23,11 @@ from mmembed.evaluation.splits import held_out
 __all__ = ["emoji_pairs", "sentence_pairs"]
 
 app = App(help=__doc__)
+logger = logging.getLogger(__name__)
 
-_SENTENCES = frozenset(
-    "deu fra spa ita por nld pol ces swe dan fin hun ron tur vie ind cat epo eus swh".split(" ")
+_SENTENCES = (
+    *("deu", "fra", "spa", "ita", "por", "nld", "pol", "ces", "swe", "dan"),
+    *("fin", "hun", "ron", "tur", "vie", "ind", "cat", "epo", "eus", "swh"),
 )
 _NAMES = ("de", "fr", "es", "it", "pt", "nl", "pl", "tr", "vi", "id", "sw")
 
@@ -45,7 +48,7 @@ def write(texts: Path, emoji: Path, output: Path, *, split: str = "train") -> No
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text("".join(lines), encoding="utf-8")
-    print(f"{len(lines)} pairs in {output}")
+    logger.info("%d pairs in %s", len(lines), output)
 
 
 def sentence_pairs(texts: Path, split: str) -> Iterator[dict[str, str]]:
