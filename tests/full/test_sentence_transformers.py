@@ -19,6 +19,8 @@ pytest.importorskip("torchvision", reason="torchvision is not installed")
 from mmembed import Embedder  # noqa: E402
 from mmembed.backbones.towers.tiny import tiny_towers  # noqa: E402
 from mmembed.backbones.vlm.loading import load_vision_language  # noqa: E402
+from mmembed.backbones.vlm.qwen2_vl import INSTRUCTIONS  # noqa: E402
+from mmembed.backbones.vlm.qwen2_vl import WORDING as QWEN2_WORDING  # noqa: E402
 from mmembed.backbones.vlm.tiny import tiny_vlm  # noqa: E402
 from mmembed.embedder_config import EmbedderConfig  # noqa: E402
 
@@ -57,18 +59,31 @@ def test_two_towers(family: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(ours.encode(TEXTS), texts, atol=1e-5)
 
 
+# Side of a token, and the peer's processor of images and clips together.
+FAMILIES = {
+    "qwen2_vl": (28, "Qwen2VLProcessor", "Qwen2VLVideoProcessor"),
+    "qwen2_5_vl": (28, "Qwen2_5_VLProcessor", "Qwen2VLVideoProcessor"),
+    "qwen3_vl": (32, "Qwen3VLProcessor", "Qwen3VLVideoProcessor"),
+}
+
+
 @pytest.mark.parity
-def test_a_vision_language_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_a_vision_language_model(family: str, tmp_path: Path) -> None:
     import transformers as hf
     from sentence_transformers.models import Normalize, Pooling, Transformer
     from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 
-    folder = tiny_vlm("qwen2_vl", tmp_path)
-    backbone = load_vision_language(folder).with_settings(min_pixels=784, max_pixels=784 * 64)
-    hf.Qwen2VLProcessor(
-        image_processor=Qwen2VLImageProcessor(min_pixels=784, max_pixels=784 * 64),
+    side, processor, videos = FAMILIES[family]
+    folder = tiny_vlm(family, tmp_path)
+    limits = {"min_pixels": side**2, "max_pixels": side**2 * 64}
+    backbone = load_vision_language(folder).with_settings(
+        **limits, wording=QWEN2_WORDING, instructions=INSTRUCTIONS
+    )
+    getattr(hf, processor)(
+        image_processor=Qwen2VLImageProcessor(patch_size=side // 2, **limits),
         tokenizer=backbone.tokenizer,
-        video_processor=hf.Qwen2VLVideoProcessor(),
+        video_processor=getattr(hf, videos)(patch_size=side // 2),
         chat_template=CHAT,
     ).save_pretrained(folder)
     modules: list[Any] = [
@@ -81,8 +96,8 @@ def test_a_vision_language_model(tmp_path: Path) -> None:
     ours = Embedder(backbone.eval(), config)
     inputs: list[Any] = [
         *TEXTS,
-        {"image": picture(56, 84, 1)},
-        {"image": picture(112, 56, 2), "text": "red"},
+        {"image": picture(2 * side, 3 * side, 1)},
+        {"image": picture(4 * side, 2 * side, 2), "text": "red"},
     ]
     expected = theirs.encode(inputs, batch_size=2, show_progress_bar=False)
     np.testing.assert_allclose(ours.encode(inputs), expected, atol=2e-5)
