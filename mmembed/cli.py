@@ -12,6 +12,7 @@ from cyclopts import App, Parameter
 import mmembed
 from mmembed.commands.evaluate import evaluate
 from mmembed.commands.output import Output, run
+from mmembed.commands.probe import probe
 
 __all__ = ["app", "main"]
 
@@ -372,6 +373,7 @@ def train(
 
 
 app.command(evaluate, name="eval")
+app.command(probe)
 
 
 def main(arguments: list[str] | None = None) -> None:

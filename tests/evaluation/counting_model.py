@@ -18,8 +18,8 @@ class CountingModel:
         self.width = width
         self.asked = 0
 
-    def encode_query(self, inputs: Any) -> np.ndarray[Any, Any]:
-        return self._encode(list(inputs))
+    def encode_query(self, inputs: Any, instruction: str | None = None) -> np.ndarray[Any, Any]:
+        return self._encode([f"{instruction or ''}{text}" for text in inputs])
 
     def encode_document(self, inputs: Any) -> np.ndarray[Any, Any]:
         return self._encode(list(inputs))
