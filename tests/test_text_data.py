@@ -17,6 +17,7 @@ COLUMNS = {
     "sentences": {"text", "repeated", "book"},
     "crops": {"query", "positive", "book"},
     "related": {"query", "positive", "score", "book"},
+    "entities": {"text", "entity", "entities", "book"},
     "translations": {"query", "positive", "lang"},
 }
 SPLITS = ("train", "dev", "test")

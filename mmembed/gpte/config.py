@@ -100,6 +100,8 @@ class SourceConfig:
         negatives: columns of hard negatives, each a text or a list of texts.
         label: column of a similarity, a number.
         teacher: column of a teacher's scores: a list, of the positive and then the negatives.
+        entities: column of the numbers of entities: the one that the query is about, then hard ones
+            that it is not (EASE).
         instruction: fills the query prompt's ``{instruction}``.
         instruction_column: a column that holds it instead, row by row.
         document_instruction: fills the document prompt's.
@@ -117,6 +119,7 @@ class SourceConfig:
     negatives: tuple[str, ...] = ()
     label: str = ""
     teacher: str = ""
+    entities: str = ""
     instruction: str = ""
     instruction_column: str = ""
     document_instruction: str = ""

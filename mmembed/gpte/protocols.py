@@ -81,7 +81,8 @@ class Columns:
         negative: outputs of ``n * negatives_per_query`` hard negatives, those of query 0 first.
         meta: per-row tensors by name: ``"query_hash"``, ``"positive_hash"``, ``"negative_hash"``
             (int64 content hashes), ``"label"`` (float similarity), ``"teacher"`` (``(n, 1 + k)``
-            teacher scores), ``"modality"`` (int64 bitmask) and whatever an objective documents.
+            teacher scores), ``"entities"`` (``(n, 1 + h)`` int64: the query's entity, then hard
+            ones), ``"modality"`` (int64 bitmask) and whatever an objective documents.
         guide: outputs of a frozen guide model for the same columns, by column name.
         shared: tensors that belong to no row and are the same on every process: the objective's
             own learned parameters by name, ``"queue"`` ``(q, d)`` and ``"queue_hash"`` ``(q,)``

@@ -33,6 +33,7 @@ from mmembed.gpte.objectives import (
     CodeSageWeights,
     DuplicateMask,
     EmbeddingDistillation,
+    EntityContrast,
     GuideMask,
     Hardness,
     InfoNCE,
@@ -114,6 +115,7 @@ META = {
     "negative_modality": torch.tensor([1, 2]).repeat(N),
     "label": torch.tensor([0.1, 0.9, 0.5, 0.5, 0.3, 0.9, 0.0], dtype=torch.float64),
     "teacher": draw(N, 1 + K, seed=8),
+    "entities": torch.tensor([[0, 1], [2, 3], [0, 4], [5, 1], [6, 2], [7, 0], [3, 5]]),
 }
 GUIDE = {
     "query": draw(N, D, seed=4),
@@ -197,6 +199,7 @@ MADE: dict[str, Callable[[], Any]] = {
     "matryoshka": lambda: CASES["matryoshka"][0],
     "mixed_negatives": lambda: MixedNegatives(InfoNCE(masks=(DuplicateMask(),)), pairs=2),
     "quantized": lambda: Quantized(InfoNCE()),
+    "entities": lambda: EntityContrast(8, temperature=0.5),
     "scd": lambda: SCD(projector=5),
 }
 NEED_NEGATIVES = {"kl", "margin_mse", "triplet", "m3_kd", "pair_kl", "pair_softmax"}

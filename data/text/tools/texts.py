@@ -202,6 +202,31 @@ class HeldOut:
         )
 
 
+def entities(
+    terms: Iterable[tuple[str, Row]], sentences: Iterable[tuple[str, Row]]
+) -> Iterator[tuple[str, Row]]:
+    """Sentences that mention a glossary's term: its number, and that of another of the same book."""
+    books: dict[str, set[str]] = defaultdict(set)
+    for _, row in terms:
+        books[row["book"]].add(row["query"].lower())
+    every = sorted(set().union(*books.values()))
+    number = {term: i for i, term in enumerate(every)}
+    longest = sorted(filter(lambda term: len(term) > 3, every), key=lambda term: (-len(term), term))
+    mention = re.compile(rf"\b({'|'.join(map(re.escape, longest))})\b", re.IGNORECASE)
+    for split, row in sentences:
+        found = mention.search(row["text"])
+        if found is None:
+            continue
+        entity = found[1].lower()
+        others = sorted(books[row["book"]] - {entity})
+        hard = random.Random(number_of(row["text"])).choice(others or every)
+        numbers = [number[entity], number[hard]]
+        yield (
+            split,
+            {"text": row["text"], "entity": entity, "entities": numbers, "book": row["book"]},
+        )
+
+
 def _shingles(text: str) -> set[str]:
     words = words_of(text)
     runs = range(max(1, len(words) - _SHINGLE + 1))
@@ -219,6 +244,7 @@ def main(data: Path) -> None:
         "related": list(related(found)),
         "translations": list(translations(data)),
     }
+    made["entities"] = list(entities(made["terms"], made["sentences"]))
     held_out = HeldOut()
     for split in reversed(SPLITS):
         kept: list[str] = []

@@ -73,6 +73,7 @@ class Member:
         source: number of its source.
         teacher: scores of all texts but the query; empty without.
         guide: ``(texts, g)`` vectors of a frozen model.
+        entities: numbers of the query's entity and of hard ones; empty without.
     """
 
     source: int
@@ -83,16 +84,23 @@ class Member:
     label: float | None = None
     teacher: Sequence[float] = ()
     guide: npt.NDArray[np.float32] | None = None
+    entities: Sequence[int] = ()
 
 
 def assemble(members: Sequence[Member]) -> ExampleBatch:
     """Rows to a batch.
 
     Raises:
-        InputError: some have a positive or negatives, and some have none.
+        InputError: some have a positive, negatives or entities, and some have none, or fewer.
     """
     head = members[0]
     for member in members:
+        if len(member.entities) != len(head.entities):
+            raise InputError(
+                f"{head.place} and {member.place}",
+                f"{len(head.entities)} entities and {len(member.entities)}: they cannot share a batch",
+                "list as many hard entities in every row",
+            )
         if (member.has_positive, len(member.rows)) != (head.has_positive, len(head.rows)):
             raise InputError(
                 f"{head.place} and {member.place}",
@@ -115,6 +123,8 @@ def assemble(members: Sequence[Member]) -> ExampleBatch:
         meta["label"] = torch.tensor([member.label for member in members])
     if all(member.teacher for member in members):
         meta["teacher"] = torch.tensor([list(member.teacher) for member in members])
+    if head.entities:
+        meta["entities"] = torch.tensor([list(member.entities) for member in members])
     guide = {
         name: torch.from_numpy(
             np.concatenate([m.guide[at] for m in members if m.guide is not None])
@@ -229,6 +239,7 @@ class ExampleSet:
             float(source.labels[row]) if source.has_label else None,
             source.teacher[texts[1:]].tolist() if source.has_teacher else [],
             self.guides[owner].values[texts] if self.guides else None,
+            source.entities[source.entity_ends[row] : source.entity_ends[row + 1]].tolist(),
         )
 
 

@@ -26,6 +26,7 @@ class Example:
 
     Attributes:
         teacher: scores of the positive and of each negative; empty where the source has none.
+        entities: numbers of the query's entity and of hard ones; empty where the source has none.
     """
 
     place: Place
@@ -35,6 +36,7 @@ class Example:
     label: float | None = None
     teacher: tuple[float, ...] = ()
     instruction: str | None = None
+    entities: tuple[int, ...] = ()
 
     @property
     def texts(self) -> list[str]:
@@ -119,7 +121,7 @@ def text_hash(text: str) -> int:
 
 
 def _check_columns(source: SourceConfig, raw: RawRow) -> None:
-    named = [source.query, source.positive, source.label, source.teacher]
+    named = [source.query, source.positive, source.label, source.teacher, source.entities]
     for name in (*named, source.instruction_column, *source.negatives):
         if name and name not in raw.fields:
             known = ", ".join(sorted(raw.fields)) or "none"
@@ -143,10 +145,20 @@ def _example(source: SourceConfig, raw: RawRow) -> Example:
             wanted = f"{1 + len(negatives)} scores, of the positive and its negatives"
             raise _BadRowError("without teacher scores", f"{source.teacher!r} must list {wanted}")
         teacher = tuple(_number(score, source.teacher) for score in scores)
+    entities = _numbers(fields, source.entities) if source.entities else ()
     instruction = source.instruction or None
     if source.instruction_column:
         instruction = _text(fields, source.instruction_column)
-    return Example(raw.place, query, positive, negatives, label, teacher, instruction)
+    return Example(raw.place, query, positive, negatives, label, teacher, instruction, entities)
+
+
+def _numbers(fields: dict[str, Any], name: str) -> tuple[int, ...]:
+    """Numbers of entities: whole, and not negative."""
+    value = fields.get(name)
+    items = value if isinstance(value, (list, tuple)) else [value]
+    if not items or not all(type(item) is int and item >= 0 for item in items):
+        raise _BadRowError("without entities", f"{name!r} must list numbers of entities, from 0")
+    return tuple(items)
 
 
 def _text(fields: dict[str, Any], name: str) -> str:

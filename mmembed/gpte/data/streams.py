@@ -126,6 +126,7 @@ class StreamedBatches:
                     example.positive is not None,
                     example.label,
                     [example.teacher[text - 1] for text in texts[1:]] if example.teacher else [],
+                    entities=example.entities,
                 )
             )
         return assemble(members)

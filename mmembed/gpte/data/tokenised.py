@@ -30,7 +30,7 @@ from mmembed.gpte.tokenizing import Tokenizing
 __all__ = ["TextRows", "TokenisedSource", "tokenised"]
 
 _log = logging.getLogger(__name__)
-_VERSION = 1
+_VERSION = 2
 _CHUNK = 512
 
 # What each file holds, flat: arrays of texts, of rows, and of tokens and spans within texts.
@@ -42,6 +42,8 @@ _ARRAYS: dict[str, Any] = {
     "hashes": np.int64,  # per text
     "teacher": np.float32,  # per text; NaN at queries
     "text_ends": np.int64,  # per row
+    "entities": np.int64,
+    "entity_ends": np.int64,  # per row
     "labels": np.float32,  # per row; NaN without
     "places": np.int64,  # per row: file, number
 }
@@ -117,6 +119,8 @@ class TokenisedSource:
         hashes: ``(texts,)`` int64 content hashes.
         labels: ``(rows,)`` float32, NaN without.
         teacher: ``(texts,)`` float32, NaN without.
+        entities: numbers of entities, those of row ``i`` from ``entity_ends[i]`` on.
+        entity_ends: ``(rows + 1,)`` int64.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -134,6 +138,7 @@ class TokenisedSource:
         self._token_ends, self._span_ends = arrays["token_ends"], arrays["span_ends"]
         self.text_ends, self.hashes = arrays["text_ends"], arrays["hashes"]
         self.labels, self.teacher = arrays["labels"], arrays["teacher"]
+        self.entities, self.entity_ends = arrays["entities"], arrays["entity_ends"]
         self._places = arrays["places"].reshape(-1, 2)
 
     def __len__(self) -> int:
@@ -218,14 +223,14 @@ def _write(
     names: dict[str, int] = {}
     facts = {"has_positive": bool(source.positive), "has_negatives": bool(source.negatives)}
     facts |= {"has_label": bool(source.label), "has_teacher": bool(source.teacher)}
-    tokens = texts = spans = kept = 0
+    tokens = texts = spans = entities = kept = 0
     with ExitStack() as stack:
         out = {n: stack.enter_context((folder / f"{n}.bin").open("wb")) for n in _ARRAYS}
 
         def put(name: str, values: Any) -> None:
             out[name].write(np.asarray(values, dtype=_ARRAYS[name]).tobytes())
 
-        for ends in ("token_ends", "span_ends", "text_ends"):
+        for ends in ("token_ends", "span_ends", "text_ends", "entity_ends"):
             put(ends, [0])
         stream = examples_of(source, report, bad_rows)
         for example, its_rows in _tokenise(source, rows, stream, report, workers, bad_rows):
@@ -245,6 +250,9 @@ def _write(
             texts += len(its_rows)
             kept += 1
             put("text_ends", [texts])
+            put("entities", example.entities)
+            entities += len(example.entities)
+            put("entity_ends", [entities])
             put("labels", [np.nan if example.label is None else example.label])
             silent = [np.nan] * (len(its_rows) - len(example.teacher))
             put("teacher", [*silent, *example.teacher])

@@ -18,6 +18,7 @@ from mmembed.gpte.objectives.distillation import (
     MarginMSE,
     SimilarityDistillation,
 )
+from mmembed.gpte.objectives.entities import EntityContrast
 from mmembed.gpte.objectives.infonce import HardestSoftplus, InfoNCE, RankingHinge
 from mmembed.gpte.objectives.isbert import LocalGlobalInformation
 from mmembed.gpte.objectives.joint import Joint, Part
@@ -48,6 +49,7 @@ __all__ = [
     "CosineRegression",
     "DuplicateMask",
     "EmbeddingDistillation",
+    "EntityContrast",
     "GuideMask",
     "HardestSoftplus",
     "Hardness",
@@ -85,6 +87,7 @@ OBJECTIVES: Mapping[str, type[Objective]] = {
     "cosent": CoSENT,
     "cosine": CosineRegression,
     "embedding_kd": EmbeddingDistillation,
+    "entities": EntityContrast,
     "hardest_softplus": HardestSoftplus,
     "hinge": RankingHinge,
     "infonce": InfoNCE,
