@@ -13,6 +13,7 @@ import mmembed
 from mmembed.commands.evaluate import evaluate
 from mmembed.commands.output import Output, run
 from mmembed.commands.probe import probe
+from mmembed.commands.report import compare, report
 
 __all__ = ["app", "main"]
 
@@ -374,6 +375,8 @@ def train(
 
 app.command(evaluate, name="eval")
 app.command(probe)
+app.command(report)
+app.command(compare)
 
 
 def main(arguments: list[str] | None = None) -> None:
