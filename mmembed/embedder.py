@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmembed.backbones.base import Backbone, module_of
+from mmembed.devices import default_device
 from mmembed.embedder_config import CONFIG_NAME, EmbedderConfig
 from mmembed.embeddings import Embeddings, Vectors, one_output, truncate
 from mmembed.encoded import Encoded
@@ -167,6 +168,18 @@ class Embedder:
         text = json.dumps(asdict(self.config), indent=2) + "\n"
         (target / CONFIG_NAME).write_text(text, encoding="utf-8")
 
+    def configured(self, config: EmbedderConfig) -> Embedder:
+        """The same backbone and task adapters read in another way.
+
+        Heads of the same shapes keep their weights; others are new.
+        """
+        other = Embedder(self.backbone, config, name=self.name)
+        ours, theirs = self.heads.state_dict(), other.heads.state_dict()
+        if {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}:
+            other.heads.load_state_dict(ours)
+        other._adapters = self._adapters
+        return other
+
     @property
     def dim(self) -> int:
         """Length of a full vector."""
@@ -201,6 +214,11 @@ class Embedder:
             if self._adapters is None:
                 self._adapters = TaskAdapters(self.backbone, self._gate)
             return self._adapters
+
+    @property
+    def adapted(self) -> bool:
+        """Whether there are task adapters; asking costs nothing."""
+        return self._adapters is not None and bool(self._adapters.names)
 
     def _base_alone(self) -> AbstractContextManager[None]:
         return nullcontext() if self._adapters is None else self._adapters.detached()
@@ -399,12 +417,3 @@ def read_heads(heads: EmbeddingHeads, file: Path) -> None:
     from mmembed.backbones.weights import load_exactly, read_safetensors
 
     load_exactly(heads, read_safetensors(file), str(file))
-
-
-def default_device() -> torch.device:
-    """CUDA where there is one, else Apple's GPU, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")

@@ -20,6 +20,7 @@ from mmembed.backbones.connector import Connector, ConnectorShape
 from mmembed.backbones.vision import EfficientNetLiteTower, VisionTower, load_vision_tower
 from mmembed.backbones.weights import check_sha256, load_exactly, read_json, read_safetensors
 from mmembed.errors import ModelLoadError
+from mmembed.gpte.lora import merged_state_dict
 from mmembed.gpte.text_loading import load_text_encoder
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def save_composed(model: ComposedVLM, folder: Path) -> None:
         "settings": dataclasses.asdict(model.settings),
     }
     model.vision.save_pretrained(folder / "vision")
-    model.text.save_pretrained(folder / "text")
+    model.text.save_pretrained(folder / "text", state_dict=merged_state_dict(model.text))
     model.tokenizer.save_pretrained(folder / "text")
     state = {key: value.contiguous() for key, value in model.connector.state_dict().items()}
     save_file(state, folder / _CONNECTOR)

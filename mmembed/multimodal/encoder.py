@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from mmembed.gpte.onednn import use_onednn
 from mmembed.gpte.protocols import Outputs, TrainableEncoder
 from mmembed.gpte.rows import Row
 from mmembed.multimodal.config import MediaEncoderConfig
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["MediaEncoder", "adapt", "freeze", "start_media_encoder"]
 
@@ -104,17 +107,10 @@ def start_media_encoder(config: MediaEncoderConfig, weights: str | None = None) 
     known = {one.name for one in fields(EmbedderConfig)}
     if wrong := sorted(set(config.settings) - known):
         raise ConfigError(f"encoder.settings: unknown key {wrong[0]!r} (known: {sorted(known)})")
-    embedder = loaded
     changed = replace(loaded.config, **dict(config.settings))
-    if changed != loaded.config:
-        keeps = (changed.multi_dim, changed.multi_bias, changed.lexical) == (
-            loaded.config.multi_dim,
-            loaded.config.multi_bias,
-            loaded.config.lexical,
-        )
-        embedder = Embedder(loaded.backbone, changed, name=loaded.name)
-        if keeps:
-            embedder.heads.load_state_dict(loaded.heads.state_dict())
+    embedder = loaded if changed == loaded.config else loaded.configured(changed)
+    if not config.task and (config.train != "none" or config.lora is not None):
+        _leave_out_adapters(embedder)
     encoder = MediaEncoder(embedder, config.task)
     freeze(encoder.full, config)
     if config.task:
@@ -147,6 +143,14 @@ def freeze(model: nn.Module, config: MediaEncoderConfig) -> None:
         connector = getattr(model, "connector", None)
         if connector is not None:
             connector.requires_grad_(True)
+
+
+def _leave_out_adapters(embedder: Embedder) -> None:
+    """Forget task adapters of a base that learns: they belong to what it was."""
+    if embedder.adapted:
+        logger.warning("left out, because the base learns: %s", ", ".join(embedder.adapters.names))
+        for name in embedder.adapters.names:
+            embedder.adapters.remove(name)
 
 
 def _add_task(embedder: Embedder, config: MediaEncoderConfig) -> None:
