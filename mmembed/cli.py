@@ -253,6 +253,7 @@ def serve(
     reranker: list[str] | None = None,
     api_key_file: Path | None = None,
     fetch_from: list[str] | None = None,
+    index_from: list[Path] | None = None,
     allow_remote: bool = False,
 ) -> int:
     """Serve the embedding API of OpenAI's clients, and a search page on an index.
@@ -271,6 +272,7 @@ def serve(
         reranker: A model for /v1/rerank.
         api_key_file: Ask for one of the keys in this file, one a line (or in MMEMBED_API_KEY).
         fetch_from: A host that media may be fetched from by URL; none by default.
+        index_from: A folder that may be indexed from the page; none by default.
         allow_remote: Let HOST be an address that other machines reach, without a key.
     """
     from mmembed.server.app import run as run_server
@@ -286,6 +288,7 @@ def serve(
         rerankers=reranker or (),
         keys=read_keys(api_key_file),
         fetch_from=fetch_from or (),
+        index_from=index_from or (),
     )
     return 0
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,10 +22,10 @@ from mmembed.search.late import LateInteraction, TokenStorage, storage_for
 from mmembed.search.layout import FIELDS, Location, check_model, describe_model, locate
 from mmembed.search.model import EmbeddingModel
 from mmembed.search.pipeline import Mode, Question, answer
-from mmembed.search.ranking import rank_dense
+from mmembed.search.ranking import Ranked, rank_dense
 from mmembed.search.results import AddReport, Hit, IndexStats, hit_of
 from mmembed.search.steps import PairModel
-from mmembed.search.store import VectorStore
+from mmembed.search.store import Vector, VectorStore
 from mmembed.search.truncation import Truncated
 from mmembed.search.writer import OnError, Progress, RowWriter, clean_metadata
 
@@ -293,6 +294,18 @@ class Index:
         where = others if filter is None else And((others, parse_filter(filter)))
         ranked = rank_dense(store, record.vector, k, where, None)
         return [hit_of(each, self._location) for each in ranked]
+
+    def sample(self, limit: int) -> Iterator[tuple[Hit, Vector]]:
+        """Up to ``limit`` items with their dense vectors, in no particular order."""
+        store = self._store
+        for record in () if store is None else islice(store.scan(vectors=True), limit):
+            assert record.vector is not None
+            yield hit_of(Ranked(record, 0.0, {}), self._location), record.vector
+
+    @property
+    def keeps_tokens(self) -> bool:
+        """Whether ``maxsim`` searches are possible."""
+        return self._store is not None and self._store.summary_dim > 0
 
     def stats(self) -> IndexStats:
         """Number of items, the model, and the state of the store."""

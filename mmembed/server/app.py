@@ -19,9 +19,19 @@ from mmembed.errors import InputError
 from mmembed.search.model import EmbeddingModel
 from mmembed.server.api.service import Service, api_app
 from mmembed.server.errors import add_error_handlers
+from mmembed.server.explain import explain_router
+from mmembed.server.indexing import Indexing, indexing_router
 from mmembed.server.library import Library
 from mmembed.server.media import media_router
-from mmembed.server.search import MAX_IMAGE_BYTES, CodeSearcher, MediaSearcher, search_router
+from mmembed.server.overview import map_router
+from mmembed.server.search import (
+    MAX_IMAGE_BYTES,
+    CodeSearcher,
+    MediaSearcher,
+    Steps,
+    search_router,
+)
+from mmembed.server.search_api import search_api_router
 from mmembed.server.security import LOCAL_HOSTS, Guard, check_bind_address
 from mmembed.server.thumbnails import Thumbnails
 from mmembed.server.worker import ModelWorker
@@ -34,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["create_app", "run"]
 
 STATIC = Path(__file__).parent / "static"
+_CANDIDATES = 200  # of late interaction
 # An image and the form around it.
 _MAX_BODY = MAX_IMAGE_BYTES + 100_000
 
@@ -49,6 +60,8 @@ def create_app(
     hosts: Collection[str] | None = LOCAL_HOSTS,
     keys: Collection[str] = (),
     service: Service | None = None,
+    steps: Steps | None = None,
+    indexing: Indexing | None = None,
 ) -> FastAPI:
     """The search server as an ASGI application.
 
@@ -62,10 +75,13 @@ def create_app(
         hosts: names that the server answers to (protection against DNS rebinding); None for any.
         keys: API keys, one of which a request must bring; none asks for nothing.
         service: the embedding API, served along with the page.
+        steps: what follows the first step of a search; nothing by default.
+        indexing: lets the page index folders; None lets it not.
     """
     worker = ModelWorker()
     library = Library(media_roots)
     ready = asyncio.Event()
+    following = steps or Steps()
 
     def warm_up() -> None:
         next(iter(model.encode_stream(["warm up"], role="query")))
@@ -84,6 +100,8 @@ def create_app(
         yield
         task.cancel()
         worker.close()
+        if indexing is not None:
+            await asyncio.to_thread(indexing.close)
         if service is not None:
             await asyncio.to_thread(service.close)
 
@@ -100,8 +118,14 @@ def create_app(
         service.add_to(app)
     app.add_middleware(Guard, hosts=hosts, max_body=max_body, keys=keys)
     add_error_handlers(app)
-    app.include_router(search_router(index, code_index, library, worker))
+    fetch = None if service is None else service.fetcher
+    app.include_router(search_router(index, code_index, library, worker, following))
+    app.include_router(search_api_router(index, library, worker, following, fetch))
+    app.include_router(explain_router(model, library, worker))
+    app.include_router(map_router(index, library, worker))
     app.include_router(media_router(library, Thumbnails()))
+    if indexing is not None:
+        app.include_router(indexing_router(indexing))
 
     @app.get("/health", tags=["state"])
     async def health() -> dict[str, str]:
@@ -124,6 +148,11 @@ def create_app(
             "items": len(index),
             "modalities": dict(index.stats().modalities),
             "code": code_index is not None,
+            "steps": {
+                "maxsim": following.maxsim > 0,
+                "reranker": following.reranker is not None,
+            },
+            "indexing": indexing is not None,
         }
 
     @app.get("/", include_in_schema=False)
@@ -146,6 +175,7 @@ def run(
     rerankers: Sequence[str] = (),
     keys: Collection[str] = (),
     fetch_from: Collection[str] = (),
+    index_from: Sequence[str | Path] = (),
 ) -> None:
     """Serve an index and the embedding API, or the API alone, until interrupted.
 
@@ -160,6 +190,7 @@ def run(
         rerankers: what ``Reranker.from_pretrained`` loads, for ``/v1/rerank``.
         keys: API keys, one of which every request must bring.
         fetch_from: hosts that media are fetched from by URL; none fetches nothing.
+        index_from: folders that may be indexed from the page.
 
     Raises:
         ConfigError: the address is open to other machines without ``allow_remote``.
@@ -174,13 +205,15 @@ def run(
 
     embedder = Embedder.from_pretrained(model)
     hosts = None if allow_remote or keys else {*LOCAL_HOSTS, host}
-    service = Service.of({model: embedder}, _loaded(rerankers), fetch_from=fetch_from)
+    loaded = _loaded(rerankers)
+    service = Service.of({model: embedder}, loaded, fetch_from=fetch_from)
     options: dict[str, Any] = {"host": host, "port": port, "log_level": "info"}
     if index_path is None:
         uvicorn.run(api_app(service, hosts=hosts, keys=keys), server_header=False, **options)
         return
     with Index.open(Path(index_path).expanduser(), embedder, create=False) as index:
         roots = _roots(index, media_roots)
+        allowed = [Path(folder).expanduser().absolute() for folder in index_from]
         app = create_app(
             index,
             embedder,
@@ -189,6 +222,10 @@ def run(
             hosts=hosts,
             keys=keys,
             service=service,
+            steps=Steps(
+                _CANDIDATES if index.keeps_tokens else 0, next(iter(loaded.values()), None)
+            ),
+            indexing=Indexing(index, allowed) if allowed else None,
         )
         uvicorn.run(app, server_header=False, **options)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeAlias
 
 from fastapi import APIRouter, File, Form, Query, UploadFile
@@ -15,12 +15,26 @@ from mmembed.errors import InputError
 from mmembed.inputs.budget import MediaBudget
 from mmembed.inputs.image import decode_image
 from mmembed.inputs.items import ItemLike
+from mmembed.search.filter_parser import parse_filter
+from mmembed.search.filters import And, Compare, FilterLike
 from mmembed.search.results import Hit, IndexStats
+from mmembed.search.steps import PairModel
+from mmembed.search.store import Vector
 from mmembed.server.errors import RequestError
 from mmembed.server.library import Library
+from mmembed.server.naming import name_of
 from mmembed.server.worker import ModelWorker
 
-__all__ = ["CodeHitLike", "CodeSearcher", "MediaSearcher", "search_router"]
+__all__ = [
+    "Answer",
+    "CodeHitLike",
+    "CodeSearcher",
+    "MediaSearcher",
+    "Result",
+    "Steps",
+    "media_result",
+    "search_router",
+]
 
 MAX_IMAGE_BYTES = 20_000_000
 _MAX_QUERY_CHARACTERS = 4000
@@ -39,17 +53,38 @@ class MediaSearcher(Protocol):
         query: ItemLike,
         k: int = 10,
         *,
-        filter: dict[str, Any] | None = None,
+        filter: FilterLike | None = None,
+        mode: Literal["hybrid", "dense", "text"] = "hybrid",
         min_score: float | None = None,
+        maxsim: int = 0,
+        reranker: PairModel | None = None,
+        rerank: int = 20,
     ) -> Sequence[Hit]: ...
 
     def similar(
-        self, id: str, k: int = 10, *, filter: dict[str, Any] | None = None
+        self, id: str, k: int = 10, *, filter: FilterLike | None = None
     ) -> Sequence[Hit]: ...
+
+    def sample(self, limit: int) -> Iterator[tuple[Hit, Vector]]: ...
 
     def stats(self) -> IndexStats: ...
 
     def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What follows the first step of a search on the page.
+
+    Attributes:
+        maxsim: candidates ranked again by token vectors, where the index has them; 0 for none.
+        reranker: reads query and hit together, when a search asks for it.
+        rerank: how many hits it reads.
+    """
+
+    maxsim: int = 0
+    reranker: PairModel | None = None
+    rerank: int = 20
 
 
 class CodeHitLike(Protocol):
@@ -124,29 +159,40 @@ class Answer(BaseModel):
 
 
 def search_router(
-    index: MediaSearcher, code_index: CodeSearcher | None, library: Library, worker: ModelWorker
+    index: MediaSearcher,
+    code_index: CodeSearcher | None,
+    library: Library,
+    worker: ModelWorker,
+    steps: Steps,
 ) -> APIRouter:
     """Routes that answer text, image, image-and-text and more-like-this queries."""
     router = APIRouter(prefix="/api", tags=["search"])
 
-    def find(
-        query: ItemLike, words: str, k: int, kind: Kind, min_score: float | None
-    ) -> list[Result]:
+    def find(query: ItemLike, words: str, k: int, kind: Kind, narrow: _Narrow) -> list[Result]:
         results: list[Result] = []
+        min_score = narrow.min_score
         if kind != "code":
-            hits = index.search(query, k, filter=_filter(kind), min_score=min_score)
-            results += [_media_result(hit, library) for hit in hits]
-        if code_index is not None and words and kind in ("all", "code"):
+            hits = index.search(
+                query,
+                k,
+                filter=_filter(kind, narrow.condition),
+                min_score=min_score,
+                maxsim=steps.maxsim,
+                reranker=steps.reranker if narrow.rerank else None,
+                rerank=steps.rerank,
+            )
+            results += [media_result(hit, library) for hit in hits]
+        if code_index is not None and words and kind in ("all", "code") and not narrow.condition:
             limit = k if kind == "code" else min(k, _CODE_AMONG_ALL)
             found = [_code_result(hit) for hit in code_index.search(words, limit)]
             results += [each for each in found if _reaches(each, min_score)]
         return results
 
-    def find_similar(token: str, k: int, kind: Kind) -> list[Result]:
+    def find_similar(token: str, k: int, kind: Kind, condition: str) -> list[Result]:
         if kind == "code":
             return []
-        hits = index.similar(library.item_id(token), k, filter=_filter(kind))
-        return [_media_result(hit, library) for hit in hits]
+        hits = index.similar(library.item_id(token), k, filter=_filter(kind, condition))
+        return [media_result(hit, library) for hit in hits]
 
     @router.get("/search")
     async def by_text(
@@ -155,14 +201,17 @@ def search_router(
         k: Annotated[int, Query(ge=1, le=200)] = 40,
         modality: Kind = "all",
         min_score: Annotated[float | None, Query(ge=-1, le=1)] = None,
+        filter: Annotated[str, Query(max_length=_MAX_QUERY_CHARACTERS)] = "",
+        rerank: bool = False,
     ) -> Answer:
         """Search by text (``q``), or for items like one found before (``like``)."""
         started = time.perf_counter()
+        narrow = _Narrow(filter.strip(), min_score, rerank)
         if like is not None:
-            results = await worker.run(find_similar, like, k, modality)
+            results = await worker.run(find_similar, like, k, modality, filter.strip())
             results = [each for each in results if _reaches(each, min_score)]
         elif q.strip():
-            results = await worker.run(find, q, q, k, modality, min_score)
+            results = await worker.run(find, q, q, k, modality, narrow)
         else:
             raise RequestError(
                 HTTPStatus.BAD_REQUEST, "q", "q: is empty; give some text, or POST an image"
@@ -176,6 +225,8 @@ def search_router(
         k: Annotated[int, Form(ge=1, le=200)] = 40,
         modality: Annotated[Kind, Form()] = "all",
         min_score: Annotated[float | None, Form(ge=-1, le=1)] = None,
+        filter: Annotated[str, Form(max_length=_MAX_QUERY_CHARACTERS)] = "",
+        rerank: Annotated[bool, Form()] = False,
     ) -> Answer:
         """Search by an image of at most 20 MB and 40 million pixels, alone or with text."""
         started = time.perf_counter()
@@ -196,7 +247,8 @@ def search_router(
                 raise RequestError(HTTPStatus.BAD_REQUEST, "image", reason) from error
             words = q.strip()
             query: ItemLike = {"image": picture, "text": words} if words else {"image": picture}
-            return find(query, words, k, modality, min_score)
+            narrow = _Narrow(filter.strip(), min_score, rerank)
+            return find(query, words, k, modality, narrow)
 
         return _answer(await worker.run(find_by_image), started)
 
@@ -207,24 +259,32 @@ def _answer(results: list[Result], started: float) -> Answer:
     return Answer(results=results, took_ms=round((time.perf_counter() - started) * 1000, 1))
 
 
-def _filter(kind: Kind) -> dict[str, Any] | None:
-    return None if kind == "all" else {"modality": kind}
+@dataclass(frozen=True, slots=True)
+class _Narrow:
+    condition: str
+    min_score: float | None
+    rerank: bool
+
+
+def _filter(kind: Kind, condition: str) -> FilterLike | None:
+    own = None if kind == "all" else Compare("modality", "==", kind)
+    if not condition:
+        return own
+    try:
+        given = parse_filter(condition)
+    except InputError as error:
+        raise RequestError(HTTPStatus.BAD_REQUEST, "filter", str(error)) from None
+    return given if own is None else And((own, given))
 
 
 def _reaches(result: Result, min_score: float | None) -> bool:
     return min_score is None or result.similarity is None or result.similarity >= min_score
 
 
-def _media_result(hit: Hit, library: Library) -> Result:
+def media_result(hit: Hit, library: Library) -> Result:
+    """A hit as the page and programs see it."""
     token, file = library.register(hit)
-    name, folder = hit.id, ""
-    if file is not None:
-        name = file.path.name
-        folder = library.folder_of(file.path)
-    elif hit.uri is not None:
-        name = Path(hit.uri.partition("#")[0]).name
-    if hit.page is not None:
-        name = f"{name}, page {hit.page}"
+    name, folder = name_of(hit, file, library)
     return Result(
         kind=hit.modality,
         id=token,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
@@ -17,7 +19,25 @@ from mmembed.search.index import Index
 from mmembed.server.app import create_app
 
 sys.path.insert(0, str(Path(__file__).parent))
+from browsing import FLAGS
 from colour_model import COLOURS, ColourModel, FakeCode
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+
+# By module: while it is open, its event loop runs in this thread, where others could not.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    program = next(filter(None, map(shutil.which, names)), None)
+    if program is None:
+        pytest.skip("no Chromium is installed")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=program, args=[*FLAGS], timeout=120_000)
+        yield browser
+        browser.close()
 
 
 def write_clip(path: Path, colour: tuple[int, int, int]) -> None:

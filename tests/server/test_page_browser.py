@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
-import socket
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import uvicorn
+from browsing import open_page, serving
 from fastapi import FastAPI
 
 if TYPE_CHECKING:
@@ -23,14 +19,6 @@ expect = playwright.expect
 
 pytestmark = pytest.mark.browser
 
-_FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 # What a page does with a file that is dropped or pasted; a browser driver cannot drag one in.
 _GIVE_FILE = """async ([kind, name]) => {
   const pixels = new OffscreenCanvas(32, 32);
@@ -51,51 +39,15 @@ _GIVE_FILE = """async ([kind, name]) => {
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    program = next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
-    if program is None:
-        pytest.skip("no Chromium is installed")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=program, args=[*_FLAGS])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
 def address(app: FastAPI) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 60
-    while not server.started:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(10)
+    with serving(app) as address:
+        yield address
 
 
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
-    """A fresh page on a laptop screen, which must have no error and no outside request."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, base_url=address)
-    page = context.new_page()
-    page.set_default_timeout(30_000)
-    problems: list[str] = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda line: problems.append(line.text) if line.type == "error" else None)
-    outside: list[str] = []
-    local = re.compile(rf"^({re.escape(address)}|blob:{re.escape(address)}|data:)")
-    page.on("request", lambda asked: None if local.match(asked.url) else outside.append(asked.url))
-    yield page
-    context.close()
-    assert problems == []
-    assert outside == []
+    with open_page(browser, address) as page:
+        yield page
 
 
 def ask(page: Page, words: str) -> None:

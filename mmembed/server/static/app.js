@@ -3,6 +3,8 @@
 import * as api from "./api.js";
 import { card } from "./cards.js";
 import * as detail from "./detail.js";
+import * as indexing from "./indexing.js";
+import * as map from "./map.js";
 import { readState, writeState } from "./state.js";
 
 const RESULTS = 60;
@@ -30,7 +32,7 @@ const hasQuery = () => Boolean(image || state.q.trim() || state.like);
 
 async function search() {
   running?.abort();
-  document.body.classList.toggle("start", !hasQuery());
+  document.body.classList.toggle("start", !hasQuery() && state.view === "grid");
   $("problem").hidden = true;
   if (!hasQuery()) {
     found = [];
@@ -39,7 +41,9 @@ async function search() {
   const mine = (running = new AbortController());
   document.body.classList.add("busy");
   try {
-    const asked = { q: state.q.trim(), like: state.like, image, show: state.show, k: RESULTS };
+    const { like, show, rerank } = state;
+    const q = state.q.trim();
+    const asked = { q, like, image, show, rerank, filter: state.filter.trim(), k: RESULTS };
     const answer = await api.search(asked, mine.signal);
     found = state.show === "all" ? arranged(answer.results) : answer.results;
     tookMs = answer.took_ms;
@@ -84,7 +88,19 @@ function render() {
   visible = found.filter(reaches);
   grid.replaceChildren(...visible.map(card));
   $("status").textContent = hasQuery() ? summary() : "";
+  showView();
   if (state.open >= 0) openResult(state.open);
+}
+
+async function showView() {
+  $("view").setAttribute("aria-pressed", String(state.view === "map"));
+  grid.hidden = state.view === "map";
+  if (state.view === "grid") return map.hide();
+  try {
+    await map.show(visible.map(({ id }) => id));
+  } catch (error) {
+    complain(error.message);
+  }
 }
 
 function summary() {
@@ -100,6 +116,8 @@ function showControls() {
   if (input.value !== state.q) input.value = state.q;
   $("minimum").value = String(state.min);
   $("minimum-value").textContent = state.min.toFixed(2);
+  if (document.activeElement !== $("filter")) $("filter").value = state.filter;
+  $("rerank").checked = state.rerank;
   showTab();
   $("chip").hidden = !image && !state.like;
   const url = image ? image.url : state.like ? `/api/media/${state.like}/thumb` : "";
@@ -119,7 +137,8 @@ function openResult(position) {
   if (!result) return;
   state.open = position;
   writeState(state);
-  detail.show(result, { first: position === 0, last: position === visible.length - 1 });
+  const ends = { first: position === 0, last: position === visible.length - 1 };
+  detail.show(result, { ...ends, words: state.q.trim() });
 }
 
 detail.setUp({
@@ -135,7 +154,22 @@ detail.setUp({
     setImage(null);
     change({ q: "", like: id });
   },
+  onFolder: () => {
+    const { folder } = visible[state.open];
+    detail.close();
+    change({ filter: `path like ${JSON.stringify(`*${folder}/*`)}` });
+  },
 });
+
+map.setUp(({ id }) => {
+  setImage(null);
+  change({ q: "", like: id, view: "grid" });
+});
+$("view").addEventListener("click", () => {
+  change({ view: state.view === "map" ? "grid" : "map" });
+});
+$("filter").addEventListener("change", ({ target }) => change({ filter: target.value }));
+$("rerank").addEventListener("change", ({ target }) => change({ rerank: target.checked }));
 
 // --- asking -------------------------------------------------------------------------------------
 
@@ -161,6 +195,11 @@ input.addEventListener("search", () => {
 });
 $("pick").addEventListener("click", () => $("file").click());
 $("file").addEventListener("change", ({ target }) => {
+  if (target.files.length) askByImage(target.files);
+  target.value = "";
+});
+$("photograph").addEventListener("click", () => $("camera").click());
+$("camera").addEventListener("change", ({ target }) => {
   if (target.files.length) askByImage(target.files);
   target.value = "";
 });
@@ -201,6 +240,7 @@ $("minimum").addEventListener("input", ({ target }) => {
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || $("detail").open) return;
+  if ($("indexing").open) return;
   const typing = event.target instanceof HTMLInputElement;
   if (event.key === "/" && !typing) {
     event.preventDefault();
@@ -268,6 +308,7 @@ function contents({ modalities, code }) {
 function makeTabs({ modalities, code, items }) {
   const counts = { all: items, ...modalities };
   const has = (show) => show === "all" || (show === "code" ? code : counts[show] > 0);
+  $("tabs").replaceChildren();
   for (const [show, label] of TABS.filter(([name]) => has(name))) {
     const tab = document.createElement("button");
     tab.type = "button";
@@ -294,11 +335,25 @@ addEventListener("popstate", () => {
 showControls();
 search();
 if (!hasQuery()) input.focus();
-try {
+
+async function showCollection() {
   const about = await api.info();
   makeTabs(about);
   showTab();
   $("collection").textContent = `${contents(about)}, embedded with ${about.model.name}`;
+  $("rerank-box").hidden = !about.steps.reranker;
+  return about;
+}
+
+try {
+  const about = await showCollection();
+  if (about.indexing) {
+    await indexing.setUp(async () => {
+      map.forget();
+      await showCollection();
+      search();
+    });
+  }
 } catch (error) {
   complain(error.message);
 }

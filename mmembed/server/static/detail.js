@@ -2,19 +2,23 @@
 
 import { mediaUrl, thumbUrl } from "./api.js";
 import { KINDS, codeBlock, describe, element, plays, steps } from "./cards.js";
+import { hideHeat, showHeat, showMoments } from "./explain.js";
 
 const $ = (id) => document.getElementById(id);
 const dialog = $("detail");
+let shownNow = null; // the result, and the words that found it
 
 /**
  * Wire the dialog.
- * @param {{onStep: (by: number) => void, onClose: () => void, onSimilar: () => void}} handlers
+ * @param {{onStep: (by: number) => void, onClose: () => void, onSimilar: () => void, onFolder: () => void}} handlers
  */
-export function setUp({ onStep, onClose, onSimilar }) {
+export function setUp({ onStep, onClose, onSimilar, onFolder }) {
   $("close").addEventListener("click", () => dialog.close());
   $("previous").addEventListener("click", () => onStep(-1));
   $("next").addEventListener("click", () => onStep(1));
   $("similar").addEventListener("click", onSimilar);
+  $("folder").addEventListener("click", onFolder);
+  $("heat").addEventListener("click", toggleHeat);
   dialog.addEventListener("close", () => {
     $("stage").replaceChildren(); // stops a clip that plays
     onClose();
@@ -31,13 +35,42 @@ export function setUp({ onStep, onClose, onSimilar }) {
 
 export const close = () => dialog.close();
 
-export function show(result, { first, last }) {
+async function toggleHeat() {
+  const on = $("heat").getAttribute("aria-pressed") !== "true";
+  $("heat").setAttribute("aria-pressed", String(on));
+  if (!on) return hideHeat($("stage"), $("heat-status"));
+  const { result, words } = shownNow;
+  try {
+    await showHeat($("stage"), result, words, $("heat-status"));
+  } catch (error) {
+    $("heat-status").textContent = error.message;
+  }
+}
+
+/** The heat and the moments belong to the words of the query; an example has none. */
+function explain(result, words) {
+  $("heat").setAttribute("aria-pressed", "false");
+  $("heat-status").textContent = "";
+  $("heat").hidden = !words || !result.preview || result.kind === "video";
+  $("moments-box").hidden = true;
+  $("moments").replaceChildren();
+  if (!words || !plays(result)) return;
+  const still = () => shownNow.result === result;
+  showMoments($("stage"), result, words, $("moments")).catch((error) => {
+    if (still()) $("heat-status").textContent = error.message;
+  });
+}
+
+export function show(result, { first, last, words }) {
+  shownNow = { result, words };
   $("detail-name").textContent = result.name;
   const where = [KINDS[result.kind], result.folder, result.breadcrumb].filter(Boolean);
   $("detail-where").textContent = where.join(" · ");
   $("stage").replaceChildren(stageOf(result));
   $("stage").classList.toggle("is-code", result.kind === "code" || !result.preview);
   $("similar").hidden = result.kind === "code";
+  $("folder").hidden = !result.folder || result.folder === ".";
+  explain(result, words);
   $("original").hidden = !result.media_type;
   if (result.media_type) {
     $("original").href = mediaUrl(result) + (result.page ? `#page=${result.page}` : "");

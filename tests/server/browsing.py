@@ -1,0 +1,63 @@
+"""A server in a thread, and pages of a real browser on it."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from fastapi import FastAPI
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@contextmanager
+def serving(app: FastAPI) -> Iterator[str]:
+    """The address of an application while it is served."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 60
+    while not server.started:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join(20)
+
+
+@contextmanager
+def open_page(browser: Browser, address: str, **settings: Any) -> Iterator[Page]:
+    """A fresh page on a laptop screen, which must have no error and no outside request."""
+    settings = {"viewport": {"width": 1280, "height": 800}, **settings}
+    context = browser.new_context(base_url=address, **settings)
+    page = context.new_page()
+    page.set_default_timeout(30_000)
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda line: problems.append(line.text) if line.type == "error" else None)
+    outside: list[str] = []
+    local = re.compile(rf"^({re.escape(address)}|blob:{re.escape(address)}|data:)")
+    page.on("request", lambda asked: None if local.match(asked.url) else outside.append(asked.url))
+    yield page
+    context.close()
+    assert not problems, problems
+    assert not outside, outside
