@@ -139,7 +139,7 @@ def _moments(model: EmbeddingModel, file: MediaFile, words: str) -> Moments:
     pictures = [Image.fromarray(frames.pixels[i]) for i in first]
     values = _similarities(model, file, words, pictures)
     return Moments(
-        seconds=np.round(seconds, 3).tolist(),
+        seconds=[round(float(each), 3) for each in seconds],
         values=np.round(values, 4).tolist(),
         best=round(float(seconds[int(values.argmax())]), 3),
     )
