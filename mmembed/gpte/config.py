@@ -239,7 +239,8 @@ class ScheduleConfig:
         lr: highest learning rate of the model.
         head_lr: that of heads, prefixes and the objective's own parameters; ``lr`` by default.
         warmup: steps of linear growth, or below 1 their share of all steps.
-        decay: how the rate falls afterwards, to ``final`` times the highest.
+        decay: how the rate falls afterwards, to ``final`` times the highest; ``inverse_sqrt`` falls
+            with the root of the steps since warm-up's length.
         weight_decay: of matrices; never of biases, norms and the objective's parameters.
         clip: largest norm of the gradient; 0 leaves it.
     """
@@ -249,7 +250,7 @@ class ScheduleConfig:
     lr: float = 2e-5
     head_lr: float | None = None
     warmup: float = 0.0
-    decay: Literal["linear", "cosine", "constant"] = "linear"
+    decay: Literal["linear", "cosine", "constant", "inverse_sqrt"] = "linear"
     final: float = 0.0
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.999)

@@ -26,7 +26,7 @@ from mmembed.gpte.states import TokenStates, offsets_of
 
 __all__ = ["CachedColumn", "cached_backward", "chunk_rows", "join_outputs"]
 
-_HEADS = ("dense", "multi", "sparse")
+_HEADS = ("dense", "multi", "sparse", "routing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,9 +267,9 @@ def _replay(
 def join_outputs(chunks: Sequence[Outputs]) -> Outputs:
     """One column's outputs from its chunks', differentiable; token axes padded to the longest."""
     first = chunks[0]
-    dense, sparse = (
+    dense, sparse, routing = (
         None if getattr(first, head) is None else torch.cat([getattr(c, head) for c in chunks])
-        for head in ("dense", "sparse")
+        for head in ("dense", "sparse", "routing")
     )
     multi, mask = None, None
     if first.multi is not None:
@@ -280,7 +280,7 @@ def join_outputs(chunks: Sequence[Outputs]) -> Outputs:
     states = None
     if first.states is not None:
         states = _join_states([c.states for c in chunks if c.states is not None])
-    return Outputs(dense, multi, mask, sparse, states)
+    return Outputs(dense, multi, mask, sparse, states, routing)
 
 
 def _padded(x: Tensor | None, width: int) -> Tensor:

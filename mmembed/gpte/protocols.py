@@ -26,6 +26,8 @@ class Outputs:
         multi_mask: ``(n, t)`` bool, True on real tokens.
         sparse: ``(n, vocab)`` non-negative lexical weights.
         states: packed token states, for token-level objectives (MLM, RTD, NTP).
+        routing: ``(n, layers, 2, experts)`` sums over a row's tokens of the routers' probabilities
+            and choices, where the encoder has experts.
     """
 
     dense: Tensor | None = None
@@ -33,6 +35,7 @@ class Outputs:
     multi_mask: Tensor | None = None
     sparse: Tensor | None = None
     states: TokenStates | None = None
+    routing: Tensor | None = None
 
 
 class Encoder(Protocol):

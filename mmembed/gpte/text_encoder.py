@@ -14,6 +14,7 @@ from mmembed.errors import ConfigError, ModelLoadError
 from mmembed.gpte import reading
 from mmembed.gpte.bidirectional import make_bidirectional
 from mmembed.gpte.calibration import Flow, Whitening
+from mmembed.gpte.experts import Experts, add_experts, routing_of
 from mmembed.gpte.heads import LexicalHead, MultiVectorHead, Projection, TrainOnly, splade
 from mmembed.gpte.layers import LatentAttention, LayerMean, LayerWeights
 from mmembed.gpte.long_context import alibi_slopes, drop_positions, positions_of
@@ -79,7 +80,13 @@ class TextEncoder(TrainableEncoder):
             raise ConfigError(f"{type(self.base).__name__} has no decoder beside its encoder")
         if settings.bidirectional:
             make_bidirectional(self.base)
+        self.experts: list[Experts] = []
+        if settings.experts:
+            numbers = (settings.experts, settings.expert_top, settings.expert_every)
+            self.experts = add_experts(self.base, *numbers)
         self.packing = None if settings.decoder_first else packing_of(self.base)
+        if self.experts and self.packing is None:
+            raise ConfigError(f"{type(self.base).__name__} does not pack: no experts")
         self.hidden_size: int = self.base.config.hidden_size
         self._add_attention_extras()
         self._add_heads()
@@ -195,6 +202,8 @@ class TextEncoder(TrainableEncoder):
         states = self.read(batch)
         out = Outputs(states=states)
         heads = self.settings.heads
+        if self.experts:
+            out.routing = routing_of(self.experts, states)
         if "dense" in heads:
             out.dense = self._dense(states, batch)
         if self.multi is not None:

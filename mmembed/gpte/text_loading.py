@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mmembed.errors import ModelLoadError
 from mmembed.gpte.calibration import load_calibration, save_calibration
+from mmembed.gpte.experts import Experts, dense_state
 from mmembed.gpte.folders import whole_folder
 from mmembed.gpte.lora import merged_state_dict
 from mmembed.gpte.st_format import read_st_folder
@@ -93,7 +94,8 @@ def save_text_encoder(encoder: TextEncoder, folder: Path) -> None:
 
     with whole_folder(folder) as partial:
         with quiet_transformers():
-            encoder.full.save_pretrained(partial, state_dict=merged_state_dict(encoder.full))
+            state = dense_state(encoder.full, merged_state_dict(encoder.full))
+            encoder.full.save_pretrained(partial, state_dict=state)
         encoder.tokenizer.save_pretrained(partial)
         heads = _head_tensors(encoder)
         if heads:
@@ -246,11 +248,19 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def _head_tensors(encoder: TextEncoder) -> dict[str, Tensor]:
-    return {
+    """All that the model of transformers does not hold: heads, and experts inside it."""
+    heads = {
         key: value
         for key, value in encoder.state_dict().items()
         if not key.startswith(("full.", "calibration."))
     }
+    experts = tuple(
+        f"{name}." for name, part in encoder.full.named_modules() if isinstance(part, Experts)
+    )
+    if experts:
+        merged = merged_state_dict(encoder.full).items()
+        heads |= {f"full.{key}": value for key, value in merged if key.startswith(experts)}
+    return heads
 
 
 def _load_heads(encoder: TextEncoder, file: Path) -> None:

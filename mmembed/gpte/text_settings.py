@@ -59,6 +59,8 @@ class TextSettings:
         latents: latents of an NV-Embed attention before pooling; 0 leaves it out.
         latent_heads: its heads.
         latent_head_dim: size of its heads; None is the width divided by the heads.
+        experts: experts in the place of the MLP of every ``expert_every``-th layer, of which each
+            token reads ``expert_top`` (Nomic Embed v2); 0 leaves the MLPs as they are.
         projections: layers behind pooling.
         multi_dim: size of multi-vector token vectors.
         normalize: whether the final dense vectors are unit vectors; read by encoding and exports,
@@ -84,6 +86,9 @@ class TextSettings:
     latents: int = 0
     latent_heads: int = 8
     latent_head_dim: int | None = None
+    experts: int = 0
+    expert_top: int = 2
+    expert_every: int = 2
     projections: tuple[ProjectionSettings, ...] = ()
     multi_dim: int = 128
     normalize: bool = True
@@ -123,6 +128,8 @@ class TextSettings:
             self.latents,
             self.latent_heads,
             self.latent_head_dim,
+            self.experts,
+            self.expert_every,
             self.projections,
             self.multi_dim,
         )

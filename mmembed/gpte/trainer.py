@@ -246,7 +246,12 @@ class Trainer:
         if step < warmup:
             return (step + 1) / (math.floor(warmup) + 1)
         left = max(0.0, (self.total - step) / max(1.0, self.total - warmup))
-        shape = {"constant": 1.0, "linear": left, "cosine": 0.5 - 0.5 * math.cos(math.pi * left)}
+        shape = {
+            "constant": 1.0,
+            "linear": left,
+            "cosine": 0.5 - 0.5 * math.cos(math.pi * left),
+            "inverse_sqrt": (max(1.0, warmup) / max(1.0, warmup, step)) ** 0.5,
+        }
         return schedule.final + (1.0 - schedule.final) * shape[schedule.decay]
 
     def _due(self, every: int) -> bool:

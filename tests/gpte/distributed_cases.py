@@ -92,12 +92,15 @@ class Encoder(nn.Module):
         mask = torch.arange(width) < torch.tensor(lengths).reshape(-1, 1)
         multi = torch.stack([F.pad(r, (0, 0, 0, width - len(r))) for r in rows]) @ self.multi
         pooled = torch.stack([r.mean(0) for r in rows])
+        likely = (pooled @ self.dense).softmax(dim=1)
+        chosen = F.one_hot(likely.argmax(dim=1), D).to(likely)
         return Outputs(
             dense=pooled @ self.dense,
             multi=F.normalize(multi, dim=-1) * mask[..., None],
             multi_mask=mask,
             sparse=F.softplus(pooled @ self.sparse),
             states=states,
+            routing=torch.stack([likely, chosen], dim=1).unsqueeze(1),
         )
 
 

@@ -205,6 +205,16 @@ def test_the_best_model_is_kept(tmp_path: Path) -> None:
     assert "| rows | 26 | not stated |" in card
 
 
+def test_the_rate_falls_with_the_root_of_the_steps(tmp_path: Path) -> None:
+    schedule = {"steps": 8, "lr": 1e-3, "warmup": 2, "decay": "inverse_sqrt"}
+    built = recipe(tmp_path, {"schedule": schedule})
+    run_recipe(built)
+    lines = (Path(built.output) / "only/metrics.jsonl").read_text().splitlines()
+    rates = [json.loads(line)["lr"] for line in lines]
+    later = [1e-3 * (2 / step) ** 0.5 for step in range(2, 8)]
+    assert rates == pytest.approx([1e-3 / 3, 2e-3 / 3, *later])
+
+
 def test_training_teaches(tmp_path: Path) -> None:
     stage = {"schedule": {"steps": 60, "lr": 3e-3}, "batch": {"size": 16}}
     losses: list[float] = []

@@ -205,7 +205,7 @@ class HeldOut:
 def entities(
     terms: Iterable[tuple[str, Row]], sentences: Iterable[tuple[str, Row]]
 ) -> Iterator[tuple[str, Row]]:
-    """Sentences that mention a glossary's term: its number, and that of another of the same book."""
+    """Sentences that mention a glossary's term: its number, and another's of the same book."""
     books: dict[str, set[str]] = defaultdict(set)
     for _, row in terms:
         books[row["book"]].add(row["query"].lower())

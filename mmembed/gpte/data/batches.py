@@ -98,7 +98,8 @@ def assemble(members: Sequence[Member]) -> ExampleBatch:
         if len(member.entities) != len(head.entities):
             raise InputError(
                 f"{head.place} and {member.place}",
-                f"{len(head.entities)} entities and {len(member.entities)}: they cannot share a batch",
+                f"{len(head.entities)} entities and {len(member.entities)}: they cannot share a "
+                "batch",
                 "list as many hard entities in every row",
             )
         if (member.has_positive, len(member.rows)) != (head.has_positive, len(head.rows)):

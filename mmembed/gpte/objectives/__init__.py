@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
+from mmembed.gpte.objectives.balance import ExpertBalance
 from mmembed.gpte.objectives.base import Learnable, learned_parameters
 from mmembed.gpte.objectives.building import build
 from mmembed.gpte.objectives.distillation import (
@@ -50,6 +51,7 @@ __all__ = [
     "DuplicateMask",
     "EmbeddingDistillation",
     "EntityContrast",
+    "ExpertBalance",
     "GuideMask",
     "HardestSoftplus",
     "Hardness",
@@ -84,6 +86,7 @@ __all__ = [
 
 OBJECTIVES: Mapping[str, type[Objective]] = {
     "angle": AnglE,
+    "balance": ExpertBalance,
     "cosent": CoSENT,
     "cosine": CosineRegression,
     "embedding_kd": EmbeddingDistillation,
