@@ -41,6 +41,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "model": "Qwen2VLForConditionalGeneration",
         "processor": "Qwen2VLProcessor",
         "videos": "Qwen2VLVideoProcessor",
+        "clip_pixels": {"shortest_edge": 3136, "longest_edge": FRAME_PIXELS},
         "patch": 14,
         "text": {
             "hidden_size": 1536,
@@ -57,6 +58,8 @@ SHAPES: dict[str, dict[str, Any]] = {
         "model": "Qwen3VLForConditionalGeneration",
         "processor": "Qwen3VLProcessor",
         "videos": "Qwen3VLVideoProcessor",
+        # Of the whole clip, of eight frames, where the other processor counts a frame.
+        "clip_pixels": {"shortest_edge": 3136, "longest_edge": 8 * FRAME_PIXELS},
         "patch": 16,
         "text": {
             "hidden_size": 2048,
@@ -81,6 +84,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "model": "Qwen2VLForConditionalGeneration",
         "processor": "Qwen2VLProcessor",
         "videos": "Qwen2VLVideoProcessor",
+        "clip_pixels": {"shortest_edge": 3136, "longest_edge": FRAME_PIXELS},
         "patch": 14,
         "text": {
             "hidden_size": 64,
@@ -97,6 +101,8 @@ SHAPES: dict[str, dict[str, Any]] = {
         "model": "Qwen3VLForConditionalGeneration",
         "processor": "Qwen3VLProcessor",
         "videos": "Qwen3VLVideoProcessor",
+        # Of the whole clip, of eight frames, where the other processor counts a frame.
+        "clip_pixels": {"shortest_edge": 3136, "longest_edge": 8 * FRAME_PIXELS},
         "patch": 16,
         "text": {
             "hidden_size": 64,
@@ -165,7 +171,9 @@ def with_whole_processor(shape: str, folder: Path) -> Path:
     getattr(hf, wanted["processor"])(
         image_processor=Qwen2VLImageProcessor(**images),
         tokenizer=hf.AutoTokenizer.from_pretrained(folder),
-        video_processor=getattr(hf, wanted["videos"])(patch_size=wanted["patch"]),
+        video_processor=getattr(hf, wanted["videos"])(
+            patch_size=wanted["patch"], do_sample_frames=False, size=wanted["clip_pixels"]
+        ),
         chat_template=TEMPLATE,
     ).save_pretrained(folder)
     return folder

@@ -33,13 +33,15 @@ print(peak() - before)
 """
 
 # Decoded: 16 ahead and two windows of 16 megapixels, 3 bytes a pixel, as stated in the README.
+# benchmarks/encode_memory.py holds a thousand photos to the same bound.
 BOUND_MB = 1300.0
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # minutes of decoding on a loaded machine; the memory is what is tested
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_a_stream_of_photos_of_twelve_megapixels_is_held_in_part() -> None:
-    command = [sys.executable, "-c", SCRIPT, "120"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    command = [sys.executable, "-c", SCRIPT, "60"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr[-2000:]
     assert float(result.stdout) < BOUND_MB
