@@ -21,7 +21,7 @@ from mmembed.errors import InputError
 from mmembed.gpte.protocols import Outputs
 from mmembed.gpte.rows import Row
 from mmembed.inputs.decode import decode_stream
-from mmembed.inputs.decoded import DecodedItem, Frames, Page
+from mmembed.inputs.decoded import DecodedItem, Page
 from mmembed.inputs.items import ItemLike
 
 __all__ = ["Reader", "Routing", "encode_stream", "token_budget_batches"]
@@ -31,8 +31,9 @@ __all__ = ["Reader", "Routing", "encode_stream", "token_budget_batches"]
 _WINDOW_ITEMS = 1024
 _WINDOW_MEDIA = 64
 _WINDOW_PIXELS = 16_000_000
-# Decoded and not yet taken: a photo of 12 megapixels is 36 MB.
+# Decoded and not yet taken: pillow takes 4 bytes a pixel, so a photo of 12 megapixels is 48 MB.
 _AHEAD = 16
+_AHEAD_PIXELS = 64_000_000
 
 Reader: TypeAlias = Callable[[Any], Outputs]
 """From a backbone's batch to its outputs, dense vectors finished."""
@@ -78,7 +79,7 @@ def encode_stream(
         task = tasks(position) if tasks is not None else ""
         return replace(item, instruction=item.instruction or instruction, role=role, task=task)
 
-    decoded = decode_stream(items, backbone.media_budget, window=_AHEAD)
+    decoded = decode_stream(items, backbone.media_budget, window=_AHEAD, pixels=_AHEAD_PIXELS)
     windows = _windows(decoded, told)
 
     def prepare_next() -> _Window | None:
@@ -105,7 +106,7 @@ def _windows(
     media = pixels = 0
     for position, item in decoded:
         if isinstance(item, DecodedItem):
-            found = _pixels(item)
+            found = item.pixels
             media += found > 0
             pixels += found
             item = told(position, item)
@@ -117,34 +118,37 @@ def _windows(
         yield window
 
 
-def _pixels(item: DecodedItem) -> int:
-    total = 0
-    for part in item.parts:
-        if isinstance(part, Frames):
-            total += part.pixels.size // 3
-        elif not isinstance(part, str):
-            image = part.image if isinstance(part, Page) else part
-            total += image.width * image.height
-    return total
-
-
 def _prepare(backbone: Backbone, window: list[tuple[int, DecodedItem | InputError]]) -> _Window:
     errors = [Encoded(p, error=e.at(p)) for p, e in window if isinstance(e, InputError)]
     good = [(p, item) for p, item in window if isinstance(item, DecodedItem)]
-    while True:
+    try:
+        rows = backbone.prepare([item for _, item in good])
+    except InputError as error:
+        if error.position is None:
+            raise
+        good, rows, bad = _one_by_one(backbone, good)
+        errors += bad
+    for (_, item), row in zip(good, rows, strict=True):
+        row.task = item.task
+    positions = [position for position, _ in good]
+    return _Window(positions, rows, [_found_text(item) for _, item in good], errors)
+
+
+def _one_by_one(
+    backbone: Backbone, items: Sequence[tuple[int, DecodedItem]]
+) -> tuple[list[tuple[int, DecodedItem]], list[Row], list[Encoded]]:
+    """Rows of those items that can be prepared: however many cannot, each is tried once more."""
+    good: list[tuple[int, DecodedItem]] = []
+    rows: list[Row] = []
+    bad: list[Encoded] = []
+    for position, item in items:
         try:
-            rows = backbone.prepare([item for _, item in good])
+            rows += backbone.prepare([item])
         except InputError as error:
-            if error.position is None:
-                raise
-            # The culprit is named by its place among the good ones; the others start again.
-            position, _ = good.pop(error.position)
-            errors.append(Encoded(position, error=error.at(position)))
-            continue
-        for (_, item), row in zip(good, rows, strict=True):
-            row.task = item.task
-        positions = [position for position, _ in good]
-        return _Window(positions, rows, [_found_text(item) for _, item in good], errors)
+            bad.append(Encoded(position, error=error.at(position)))
+        else:
+            good.append((position, item))
+    return good, rows, bad
 
 
 def _found_text(item: DecodedItem) -> str | None:

@@ -56,6 +56,7 @@ def decode_stream(
     *,
     workers: int | None = None,
     window: int | None = None,
+    pixels: int | None = None,
 ) -> Generator[tuple[int, Decoded], None, None]:
     """Decode items in threads while the consumer works on those before them.
 
@@ -65,6 +66,8 @@ def decode_stream(
         workers: decoding threads; by default one a core, at most 8. Items of text alone need none.
         window: items that may be in decoding or decoded and not yet taken, which bounds the memory;
             by default twice the workers.
+        pixels: at most as many items of media wait as hold so many pixels, by the largest of the
+            last ones, but always one a worker; None counts items alone.
 
     Yields:
         ``(position, decoded)`` in the order of ``items``. For an item that cannot be decoded,
@@ -74,6 +77,7 @@ def decode_stream(
     """
     workers = workers or min(_MAX_WORKERS, os.cpu_count() or 1)
     window = max(workers, window or 2 * workers)
+    media = _Media(workers, window, pixels)
     pending: deque[Future[Decoded] | Decoded] = deque()
     pool: ThreadPoolExecutor | None = None
     taken = 0
@@ -89,12 +93,15 @@ def decode_stream(
                 else:
                     pool = pool or ThreadPoolExecutor(workers, "mmembed-decode")
                     pending.append(pool.submit(_decode_or_error, item, budget, position))
+                    media.waiting += 1
             # Text is ready at once, and waits only for media before it.
-            while pending and (len(pending) >= window or not isinstance(pending[0], Future)):
-                yield taken, _result(pending.popleft())
+            while pending and (
+                len(pending) >= window or media.full or not isinstance(pending[0], Future)
+            ):
+                yield taken, media.taken(pending.popleft())
                 taken += 1
         while pending:
-            yield taken, _result(pending.popleft())
+            yield taken, media.taken(pending.popleft())
             taken += 1
     finally:
         if pool is not None:
@@ -108,8 +115,31 @@ def _decode_or_error(item: Item, budget: MediaBudget, position: int) -> Decoded:
         return error.at(position)
 
 
-def _result(pending: Future[Decoded] | Decoded) -> Decoded:
-    return pending.result() if isinstance(pending, Future) else pending
+class _Media:
+    """How many items of media may wait: their sizes are known only when they are decoded."""
+
+    def __init__(self, workers: int, window: int, pixels: int | None) -> None:
+        self.waiting = 0
+        self._workers, self._window, self._pixels = workers, window, pixels
+        self._sizes: deque[int] = deque(maxlen=window)
+
+    @property
+    def full(self) -> bool:
+        if self._pixels is None:
+            return False
+        largest = max(self._sizes, default=self._pixels)
+        allowed = max(self._workers, self._pixels // max(1, largest))
+        return self.waiting >= min(self._window, allowed)
+
+    def taken(self, pending: Future[Decoded] | Decoded) -> Decoded:
+        """What was decoded, and no longer waits."""
+        if not isinstance(pending, Future):
+            return pending
+        self.waiting -= 1
+        decoded = pending.result()
+        if isinstance(decoded, DecodedItem):
+            self._sizes.append(decoded.pixels)
+        return decoded
 
 
 def _decode_part(part: Part, budget: MediaBudget) -> DecodedPart:

@@ -61,3 +61,15 @@ class DecodedItem:
     label: str = "<text>"
     role: str = ""
     task: str = ""
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of all its pictures, pages and frames, which is what it weighs in memory."""
+        total = 0
+        for part in self.parts:
+            if isinstance(part, Frames):
+                total += part.pixels.size // 3
+            elif not isinstance(part, str):
+                image = part.image if isinstance(part, Page) else part
+                total += image.width * image.height
+        return total

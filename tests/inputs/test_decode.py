@@ -182,6 +182,28 @@ def test_look_ahead_is_bounded(fake: FakeImages) -> None:
     stream.close()
 
 
+def test_large_pictures_are_decoded_less_far_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    sides = [*[200] * 12, *[10] * 40, *[200] * 12]
+    made: list[int] = []
+
+    def decoded(source: Any, budget: MediaBudget) -> Image.Image:
+        number = int(Path(source).stem)
+        made.append(number)
+        return Image.new("RGB", (sides[number], sides[number]))
+
+    monkeypatch.setattr(decode, "decode_image", decoded)
+    paths = (Path(f"{number}.png") for number in range(len(sides)))
+    stream = decode_stream(paths, BUDGET, workers=2, window=8, pixels=4 * 200 * 200)
+    read_ahead = []
+    for taken, _ in stream:
+        read_ahead.append(max(made) - taken)
+    # At first no size is known; then four large ones wait, or eight small ones, and large ones that
+    # come after small ones are known for what they are one by one.
+    assert max(read_ahead[:10]) <= 4
+    assert max(read_ahead[20:]) <= 8
+    assert max(read_ahead[-8:]) <= 4
+
+
 def test_text_behind_media_counts_against_the_window(fake: FakeImages) -> None:
     read = 0
 
