@@ -24,10 +24,16 @@ from torch.autograd.function import once_differentiable
 
 from mmembed.gpte.onednn import matmul_nt
 
-__all__ = ["Block", "Prefixes", "RowLoss", "score_loss"]
+__all__ = ["Block", "FusedLoss", "Prefixes", "RowLoss", "score_loss"]
 
 # (scores of each block (r, columns), rows of the tile, learned parameters) -> (r,) losses.
 RowLoss = Callable[[Sequence[Tensor], slice, Sequence[Tensor]], Tensor]
+# (scores of each block, rows of the tile, learned parameters, weight) -> (r,) losses, and weight
+# times the gradients of the scores and of the parameters.
+FusedLoss = Callable[
+    [Sequence[Tensor], slice, Sequence[Tensor], float],
+    tuple[Tensor, Sequence[Tensor], Sequence[Tensor]],
+]
 
 _TILE_BYTES = 6 << 20  # of one tile's scores; about five of that size live at the same time
 _TILE_ROWS = 64  # at least: products of fewer rows are bound by memory
@@ -67,6 +73,7 @@ def score_loss(
     prefixes: Prefixes | None = None,
     *,
     tile_rows: int | None = None,
+    fused: FusedLoss | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Sum a loss over the rows of score matrices.
 
@@ -78,6 +85,7 @@ def score_loss(
             products are shared, so all prefixes cost one product of the full width.
         tile_rows: rows per tile; by default the whole matrix if it is small, else what fits a
             fixed budget.
+        fused: the same loss with its gradients, for tiles, where there is a kernel for it.
 
     Returns:
         The weighted total, 0-d with gradient, and the ``(len(dims),)`` unweighted sums.
@@ -96,7 +104,7 @@ def score_loss(
         tensors += [block.rows, block.columns]
         if prefixes:
             tensors += [_inverse_norms(v, prefixes.dims) for v in (block.rows, block.columns)]
-    plan = _Plan(row_loss, prefixes, tile_rows, len(parameters))
+    plan = _Plan(row_loss, prefixes, tile_rows, len(parameters), fused)
     total, parts = _Tiled.apply(plan, *tensors)
     return total, parts
 
@@ -139,6 +147,7 @@ class _Plan:
     prefixes: Prefixes | None
     tile_rows: int
     parameters: int
+    fused: FusedLoss | None
 
 
 class _Tiled(torch.autograd.Function):
@@ -171,8 +180,9 @@ class _Tiled(torch.autograd.Function):
                 block.score(rows)
             for k in reversed(range(len(dims))):
                 scores = [block.scores(k) for block in blocks]
-                loss = _differentiate(
-                    plan.row_loss, scores, rows, parameters, weights[k], grads[: plan.parameters]
+                differentiate = _differentiate if plan.fused is None else _by_kernel
+                loss = differentiate(
+                    plan, scores, rows, parameters, weights[k], grads[: plan.parameters]
                 )
                 sums[k] += loss
                 for block, score in zip(blocks, scores, strict=True):
@@ -192,7 +202,7 @@ class _Tiled(torch.autograd.Function):
 
 
 def _differentiate(
-    row_loss: RowLoss,
+    plan: _Plan,
     scores: list[Tensor],
     rows: slice,
     parameters: list[Tensor],
@@ -204,7 +214,7 @@ def _differentiate(
         leaves = [p.detach().requires_grad_() for p in parameters]
         for score in scores:
             score.requires_grad_()
-        loss = row_loss(scores, rows, leaves).sum()
+        loss = plan.row_loss(scores, rows, leaves).sum()
         found = torch.autograd.grad(weight * loss, [*scores, *leaves], allow_unused=True)
     for score, grad in zip(scores, found, strict=False):
         score.requires_grad_(False)
@@ -213,6 +223,25 @@ def _differentiate(
         if into is not None and grad is not None:
             into += grad
     return loss.detach()
+
+
+def _by_kernel(
+    plan: _Plan,
+    scores: list[Tensor],
+    rows: slice,
+    parameters: list[Tensor],
+    weight: float,
+    parameter_grads: list[Tensor | None],
+) -> Tensor:
+    """As :func:`_differentiate`, by the fused loss."""
+    assert plan.fused is not None
+    losses, of_scores, of_parameters = plan.fused(scores, rows, parameters, weight)
+    for score, grad in zip(scores, of_scores, strict=True):
+        score.grad = grad
+    for into, grad in zip(parameter_grads, of_parameters, strict=True):
+        if into is not None:
+            into += grad
+    return losses.sum()
 
 
 class _TileBlock:

@@ -28,6 +28,7 @@ from mmembed.gpte.objectives.candidates import (
     head_of,
     multi_of,
 )
+from mmembed.gpte.objectives.fused import fused_loss
 from mmembed.gpte.objectives.masks import Mask, drop_any, soften
 from mmembed.gpte.objectives.multivector import maxsim
 from mmembed.gpte.objectives.scoring import Score, own_scores
@@ -35,7 +36,7 @@ from mmembed.gpte.objectives.weights import Logits, Weights
 from mmembed.gpte.protocols import Columns, Loss
 from mmembed.gpte.score_engine import Block, Prefixes, score_loss
 
-__all__ = ["Contrastive", "Direction", "Score"]
+__all__ = ["Contrastive", "Direction", "Score", "Table"]
 
 Direction = Literal["q2d", "q2q", "d2q", "d2d"]
 
@@ -114,6 +115,11 @@ class Contrastive(ABC):
         if self.hardest is not None and self.hardest < 1:
             raise ConfigError(f"hardest is at least 1, not {self.hardest}")
 
+    @property
+    def fusible(self) -> bool:
+        """Whether a row's loss is the plain cross-entropy that there is a kernel for."""
+        return False
+
     @abstractmethod
     def reduce(self, logits: Logits) -> Tensor:
         """``(r,)`` losses of rows from their candidates."""
@@ -156,7 +162,7 @@ class Contrastive(ABC):
             return self._own_sums(columns, prefixes, learned, teacher)
         kinds: dict[Kind, None] = {k: None for d in self.directions for k in _BLOCKS[d][1]}
         found = collect(columns, _HEADS[self.score], tuple(kinds), facts=bool(self.masks))
-        table = _Table(self, found, tuple(learned), teacher)
+        table = Table(self, found, tuple(learned), teacher)
         if self.score in ("maxsim", "mean_maxsim"):
             scores = [
                 maxsim(
@@ -177,7 +183,10 @@ class Contrastive(ABC):
                 )
                 for row, column in table.blocks
             ]
-            total, sums = score_loss(table.row_losses, blocks, [*learned.values()], prefixes)
+            fused = fused_loss(table, blocks[0].rows.device)
+            total, sums = score_loss(
+                table.row_losses, blocks, [*learned.values()], prefixes, fused=fused
+            )
         return total * found.shard.factor, sums * found.shard.factor
 
     def _own_sums(
@@ -232,7 +241,7 @@ class Contrastive(ABC):
         return replace(logits, values=values)
 
 
-class _Table:
+class Table:
     """Which blocks of scores a loss needs, and the losses of some rows from those blocks."""
 
     def __init__(
@@ -290,33 +299,22 @@ class _Table:
         learned: Mapping[str, Tensor],
     ) -> Logits:
         scale = self.loss.scale(learned)
-        k = self.candidates.per_query
         hard: Tensor | None = None
         parts: list[Tensor] = []
         width = 0
         for block in group:
             row, column = self.blocks[block]
             values = scores[block] * scale
-            of_own = own
+            of_own = self.own_columns(block, own)
             if column == "negative":
-                of_own = own * k + torch.arange(k, device=own.device)
                 hard = of_own + width if row == "query" else hard
-            dropped = None
             if self.loss.masks:
                 view = self._view(block, scores[block].detach(), rows, positive)
                 values = soften(self.loss.masks, view, values)
-                dropped = drop_any(self.loss.masks, view)
-            if (row, column) == ("query", "negative") and self.loss.hard_negatives == "own":
-                foreign = torch.ones_like(values, dtype=torch.bool).scatter_(1, of_own, False)
-                dropped = foreign if dropped is None else dropped | foreign
-            counts = block == group[0] or (
-                (row, column) == ("positive", "query") and self.loss.repeat_positive
-            )
-            if counts and dropped is not None:
-                dropped = dropped.scatter(1, of_own, False)
+            dropped = self.dropped(block, group, scores[block], rows, own, positive)
             if dropped is not None:
                 values = values.masked_fill(dropped, -torch.inf)
-            if not counts and (row, column) != ("query", "negative") and column != "queue":
+            if self.lacks_own(block, group):
                 values = values.scatter(1, of_own, -torch.inf)
             parts.append(values)
             width += values.shape[1]
@@ -324,6 +322,50 @@ class _Table:
         raw = [scores[block].detach() for block in group]
         teacher = None if self.teacher is None else self.teacher[rows]
         return self.loss._weighed(Logits(joined, raw, own[:, 0], hard, teacher, learned))
+
+    def own_columns(self, block: int, own: Tensor) -> Tensor:
+        """``(r, 1)`` or ``(r, k)`` columns of the rows' own texts in a block.
+
+        Args:
+            own: ``(r, 1)`` numbers of the rows' pairs.
+        """
+        if self.blocks[block][1] != "negative":
+            return own
+        k = self.candidates.per_query
+        return own * k + torch.arange(k, device=own.device)
+
+    def _counts(self, block: int, group: list[int]) -> bool:
+        """Whether a row meets its positive here, and it counts."""
+        again = self.blocks[block] == ("positive", "query") and self.loss.repeat_positive
+        return block == group[0] or again
+
+    def lacks_own(self, block: int, group: list[int]) -> bool:
+        """Whether a row's own texts do not compete in this block."""
+        own_negatives = self.blocks[block] == ("query", "negative")
+        queue = self.blocks[block][1] == "queue"
+        return not (self._counts(block, group) or own_negatives or queue)
+
+    def dropped(
+        self,
+        block: int,
+        group: list[int],
+        scores: Tensor,
+        rows: slice,
+        own: Tensor,
+        positive: Tensor,
+    ) -> Tensor | None:
+        """``(r, c)`` bool, True where masks drop a candidate; None for nothing."""
+        dropped = None
+        if self.loss.masks:
+            view = self._view(block, scores.detach(), rows, positive)
+            dropped = drop_any(self.loss.masks, view)
+        of_own = self.own_columns(block, own)
+        if self.blocks[block] == ("query", "negative") and self.loss.hard_negatives == "own":
+            foreign = torch.ones_like(scores, dtype=torch.bool).scatter_(1, of_own, False)
+            dropped = foreign if dropped is None else dropped | foreign
+        if dropped is not None and self._counts(block, group):
+            dropped = dropped.scatter(1, of_own, False)
+        return dropped
 
     def _view(self, block: int, scores: Tensor, rows: slice, positive: Tensor) -> View:
         row, column = self.blocks[block]

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmembed.gpte.objectives.contrastive import Contrastive
+from mmembed.gpte.objectives.masks import SoftMask
 from mmembed.gpte.objectives.weights import Logits
 
 __all__ = ["HardestSoftplus", "InfoNCE", "RankingHinge"]
@@ -33,6 +34,12 @@ class InfoNCE(Contrastive):
     focal: float = 0.0
 
     name: ClassVar[str] = "infonce"
+
+    @property
+    def fusible(self) -> bool:
+        """As :attr:`Contrastive.fusible`."""
+        changed = self.focal or self.margin or self.hardest or self.weights is not None
+        return not changed and not any(isinstance(mask, SoftMask) for mask in self.masks)
 
     def reduce(self, logits: Logits) -> Tensor:
         """As :meth:`Contrastive.reduce`."""
