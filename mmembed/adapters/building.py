@@ -96,7 +96,7 @@ def _injected(
     except ValueError as error:
         raise ConfigError(f"adapter {adapter!r}: {error}") from error
     layers: Layers = {}
-    aligned = getattr(backbone, "by_rows", True)  # two towers read some rows each
+    aligned = getattr(backbone, "by_rows", True)  # some backbones read some rows each
     for name, named in names.items():
         layer: Any = skeleton.get_submodule(named)
         if type(layer) is lora.Linear:

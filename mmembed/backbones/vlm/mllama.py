@@ -37,6 +37,9 @@ class Mllama(VisionLanguage):
         special_tokens=False,
     )
     packs: ClassVar = False
+    #: Rows with images are read apart from those without, and cross-attention reads tiles: rows of
+    #: different tasks cannot share a forward.
+    by_rows: ClassVar[bool] = False
 
     @property
     def placeholders(self) -> Mapping[str, int]:
