@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -17,11 +13,7 @@ from codeembed.pairs.command import pairs
 from codeembed.training.command import train
 from codeembed.transform.command import transform
 from mmembed import __version__
-from mmembed.commands.output import EXIT_NOTHING, EXIT_OK, Output, run
-
-if TYPE_CHECKING:
-    from codeembed.index import CodeIndex, Progress
-    from codeembed.results import CodeHit, IndexReport
+from mmembed.commands.output import EXIT_OK, Output, run
 
 __all__ = ["app", "main"]
 
@@ -30,8 +22,10 @@ app = App(
     version=__version__,
     help="""Search source code by meaning and by words, offline.
 
-    Results go to standard output (JSON lines with --json), messages to standard error.
-    Exit status: 0 found, 1 nothing found, 2 error, 130 interrupted.
+    Results go to standard output (JSON lines with --jsonl), messages to standard error.
+    Exit status: 0 found, 1 nothing found, 2 error, 130 interrupted. A folder's .codeembed.toml
+    holds settings: model, store, repositories, ignore, max_bytes, workers, k, mode, lines,
+    background.
     """,
     help_format="markdown",
 )
@@ -43,16 +37,35 @@ Model = Annotated[
     str | None,
     Parameter(help="'mini', a folder, or a Hugging Face id; by default the index's own."),
 ]
-AsJson = Annotated[
-    bool, Parameter(name="--json", negative="", help="JSON lines on standard output.")
+AsJson = Annotated[bool, Parameter(name="--json", negative="", help="JSON on standard output.")]
+AsLines = Annotated[
+    bool, Parameter(name=["--jsonl"], negative="", help="JSON lines: an object a hit.")
 ]
 Quiet = Annotated[
     bool, Parameter(name=["--quiet", "-q"], negative="", help="No messages and no progress.")
 ]
-Mode = Literal["hybrid", "dense", "lexical"]
-
-_SHOWN_SKIPS = 20
-_PLAIN_REASONS = ("ignored", "default-ignored-dir", "symlink")
+Count = Annotated[int | None, Parameter(name=["--k", "-k"], help="How many hits at most.")]
+Lang = Annotated[
+    list[str] | None,
+    Parameter(name=["--lang", "-l"], negative="", help="Only this language; again for more."),
+]
+Glob = Annotated[
+    list[str] | None,
+    Parameter(
+        name=["--glob", "-g"],
+        negative="",
+        help='Only these paths, as in .gitignore ("!" takes out); again for more.',
+    ),
+]
+Kind = Annotated[
+    list[str] | None,
+    Parameter(negative="", help="Only chunks that define a function, method, class, section, ..."),
+]
+Lines = Annotated[
+    int | None,
+    Parameter(name=["--lines", "-n"], help="Lines shown of each hit; 0 for none, -1 for all."),
+]
+Mode = Literal["hybrid", "dense", "static", "lexical"]
 
 
 @app.command
@@ -62,12 +75,16 @@ def index(
     *,
     store: Store = None,
     model: Model = None,
-    max_bytes: int = 1 << 20,
+    max_bytes: int | None = None,
     workers: int | None = None,
+    vectors: bool = True,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
     """Index a folder of source code; again, and only what changed is read by the model.
+
+    Words are searchable as soon as files are cut, vectors as they come; an interrupted run goes on
+    where it was.
 
     For example:
 
@@ -79,66 +96,117 @@ def index(
         path: The folder.
         max_bytes: Larger files are skipped.
         workers: Processes that cut files; by default as many as help.
+        vectors: Also embed every chunk.
     """
+    from codeembed.commands.indexing import index_folder
+
     output = Output(json=json, quiet=quiet)
-    with _open(path, store, model) as code_index, _progress(output) as progress:
-        report = code_index.update(max_bytes=max_bytes, workers=workers, progress=progress)
-    _tell_skipped(report, output)
-    output.result(report.as_dict(), _summary(report))
-    return EXIT_OK if report.files else EXIT_NOTHING
+    return index_folder(path, store, model, max_bytes, workers, vectors, output)
 
 
 @app.command
 def search(
     query: str,
-    path: Path = Path(),
+    paths: list[Path] | None = None,
     /,
     *,
-    k: Annotated[int, Parameter(name=["--k", "-k"])] = 10,
-    mode: Mode = "hybrid",
-    lang: Annotated[list[str] | None, Parameter(name=["--lang", "-l"], negative="")] = None,
-    glob: Annotated[list[str] | None, Parameter(name=["--glob", "-g"], negative="")] = None,
-    kind: Annotated[list[str] | None, Parameter(negative="")] = None,
-    lines: Annotated[int, Parameter(name=["--lines", "-n"])] = 5,
+    k: Count = None,
+    mode: Mode | None = None,
+    lang: Lang = None,
+    glob: Glob = None,
+    kind: Kind = None,
+    lines: Lines = None,
     update: bool = True,
+    background: bool | None = None,
     store: Store = None,
     model: Model = None,
     json: AsJson = False,
+    jsonl: AsLines = False,
     quiet: Quiet = False,
 ) -> int:
-    """Search a folder of source code; a folder without an index is indexed first.
+    """Search folders of source code; one without an index is indexed first, by its words.
 
     For example:
 
         codeembed search "retry a request with backoff"
 
-        codeembed search parse_args ~/project -k 3 --lang py --glob 'src/**'
+        codeembed search parse_args ~/project ~/library -k 3 --lang py --glob 'src/**'
 
         codeembed search --mode lexical -- "--no-color"
 
     Args:
         query: Words or a symbol; put "--" before one that begins with a dash.
+        paths: The folders that were indexed.
+        mode: How to match: by the model's vectors, by vectors of words, by words, or by all.
+        update: Bring existing indexes up to date before searching.
+        background: Let vectors that are missing follow in a process of its own.
+    """
+    from codeembed.commands.searching import Wanted, search_folders
+
+    wanted = Wanted(k, lang, glob, kind, lines, Output(json=jsonl, quiet=quiet), json)
+    return search_folders(query, paths or [], mode, update, background, store, model, wanted)
+
+
+@app.command
+def related(
+    place: str,
+    path: Path = Path(),
+    /,
+    *,
+    k: Count = None,
+    lang: Lang = None,
+    glob: Glob = None,
+    kind: Kind = None,
+    lines: Lines = None,
+    update: bool = True,
+    store: Store = None,
+    model: Model = None,
+    json: AsJson = False,
+    jsonl: AsLines = False,
+    quiet: Quiet = False,
+) -> int:
+    """Find code that is like the code at FILE:LINE.
+
+    For example:
+
+        codeembed related net/retry.py:40
+
+        codeembed related net/retry.py:40 ~/project --lang go
+
+    Args:
+        place: FILE:LINE, from the folder or from here.
         path: The folder that was indexed.
-        k: How many hits at most.
-        mode: How to match: by vector, by words, or both.
-        lang: Only this language; give it again for more.
-        glob: Only these paths, with patterns as in .gitignore ("!" takes out); again for more.
-        kind: Only chunks that define a function, method, class, section, ...; again for more.
-        lines: Lines shown of each hit; 0 for none, -1 for all.
         update: Bring an existing index up to date before searching.
     """
-    output = Output(json=json, quiet=quiet)
-    with _open(path, store, model) as code_index:
-        if not code_index.exists:
-            output.say(f"indexing {code_index.root} for the first time")
-        if not code_index.exists or update:
-            _bring_up_to_date(code_index, output)
-        hits = code_index.search(
-            query, k, mode=mode, language=lang or (), glob=glob or (), kind=kind or ()
-        )
-    for hit in hits:
-        output.result(_record(hit, lines), _text(hit, lines))
-    return EXIT_OK if hits else EXIT_NOTHING
+    from codeembed.commands.searching import Wanted, related_code
+
+    wanted = Wanted(k, lang, glob, kind, lines, Output(json=jsonl, quiet=quiet), json)
+    return related_code(place, path, update, store, model, wanted)
+
+
+@app.command
+def watch(
+    path: Path = Path(),
+    /,
+    *,
+    store: Store = None,
+    model: Model = None,
+    vectors: bool = True,
+    json: AsJson = False,
+) -> int:
+    """Keep an index in line with its folder until interrupted.
+
+    For example:
+
+        codeembed watch ~/project
+
+    Args:
+        path: The folder.
+        vectors: Also embed, in the pauses.
+    """
+    from codeembed.commands.indexing import watch_folder
+
+    return watch_folder(path, store, model, vectors, Output(json=json))
 
 
 @app.command
@@ -149,16 +217,25 @@ def status(path: Path = Path(), /, *, store: Store = None, json: AsJson = False)
 
         codeembed status ~/project
     """
-    output = Output(json=json)
-    with _open(path, store, None) as code_index:
-        state = code_index.status()
-    last = state.pop("last_update")
-    lines = [f"{name:14} {value}" for name, value in state.items()]
-    if isinstance(last, dict):
-        reasons = last["skipped_by_reason"].items()
-        lines += [f"skipped        {count} {reason}" for reason, count in sorted(reasons)]
-        lines += [f"failed         {each}" for each in last["failed"]]
-    output.result({**state, "last_update": last}, "\n".join(lines))
+    from codeembed.commands.indexing import tell_status
+
+    return tell_status(path, store, Output(json=json))
+
+
+@app.command
+def mcp(roots: list[Path] | None = None, /) -> int:
+    """Serve search, related, status and reindex to agents, over standard input and output (MCP).
+
+    For example:
+
+        codeembed mcp ~/project ~/library
+
+    Args:
+        roots: Folders that may be reached; nothing outside of them is, links followed.
+    """
+    from codeembed.mcp_server import serve
+
+    serve(roots or [Path()])
     return EXIT_OK
 
 
@@ -166,92 +243,6 @@ app.command(transform)
 app.command(pairs)
 app.command(evaluate, name="eval")
 app.command(train)
-
-
-def _open(path: Path, store: Path | None, model: str | None) -> CodeIndex:
-    from codeembed.index import CodeIndex
-
-    if model is None:
-        return CodeIndex.open(path, store=store)
-    from mmembed.embedder import Embedder
-
-    return CodeIndex.open(path, Embedder.from_pretrained(model), store)
-
-
-def _bring_up_to_date(code_index: CodeIndex, output: Output) -> None:
-    from mmembed.search.store import StoreLockedError
-
-    had_one = code_index.exists
-    try:
-        with _progress(output) as progress:
-            code_index.update(progress=progress)
-    except StoreLockedError as error:
-        if not had_one:
-            raise
-        output.say(f"searching the index as it is: {error}")
-
-
-@contextmanager
-def _progress(output: Output) -> Iterator[Progress | None]:
-    if not output.show_progress:
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    columns = (TextColumn("{task.description:10}"), BarColumn(), MofNCompleteColumn())
-    console = Console(stderr=True, no_color=bool(os.environ.get("NO_COLOR")))
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("reading", total=None)
-
-        def show(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total)
-
-        yield show
-
-
-def _summary(report: IndexReport) -> str:
-    skipped = ", ".join(f"{n} {reason}" for reason, n in sorted(report.skipped_by_reason.items()))
-    by_lines = report.by_method["lines"] + report.by_method["lines-after-timeout"]
-    return "\n".join(
-        [
-            f"{report.files} files, {report.chunks} chunks, {report.bytes} bytes "
-            f"in {report.seconds:.1f} s",
-            f"{report.added} added, {report.changed} changed, {report.removed} removed, "
-            f"{report.unchanged} unchanged; {report.embedded} chunks embedded, "
-            f"{report.reused} reused",
-            f"{by_lines} files cut by lines, {len(report.not_utf8)} not UTF-8",
-            f"skipped: {skipped or 'nothing'}",
-        ]
-    )
-
-
-def _tell_skipped(report: IndexReport, output: Output) -> None:
-    """Name what a user may not expect to be left out; what rules leave out is only counted."""
-    telling = [each for each in report.skipped if each.reason not in _PLAIN_REASONS]
-    for each in telling[:_SHOWN_SKIPS]:
-        detail = f" ({each.detail})" if each.detail else ""
-        output.say(f"skipped {each.path}: {each.reason}{detail}")
-    if len(telling) > _SHOWN_SKIPS:
-        output.say(f"... and {len(telling) - _SHOWN_SKIPS} more: codeembed status --json")
-    for failure in report.failed[:_SHOWN_SKIPS]:
-        output.say(f"failed {failure}")
-
-
-def _record(hit: CodeHit, lines: int) -> dict[str, object]:
-    return {**asdict(hit), "text": _cut(hit.text, lines)}
-
-
-def _text(hit: CodeHit, lines: int) -> str:
-    head = f"{hit.path}:{hit.start_line}-{hit.end_line}  {hit.score:.4f}"
-    name = hit.breadcrumb.partition(" > ")[2]
-    body = _cut(hit.text, lines)
-    shown = "".join(f"    {line}\n" for line in body.splitlines())
-    return f"{head}  {name}".rstrip() + "\n" + shown
-
-
-def _cut(text: str, lines: int) -> str:
-    return text if lines < 0 else "\n".join(text.splitlines()[:lines])
 
 
 def main(arguments: list[str] | None = None) -> None:

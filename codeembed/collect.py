@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codeembed.chunk import ChunkedFile, Chunker, CountTokens
-from codeembed.walk import Skipped, read_source
+from codeembed.walk import Skipped, read_source, stamp_of
 
 __all__ = ["ChunkSettings", "SourceFile", "chunk_files", "content_hash"]
 
@@ -37,11 +37,15 @@ class ChunkSettings:
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file that was read and cut: path relative to the root, hash and size of its bytes."""
+    """A file that was read and cut: path relative to the root, hash and size of its bytes.
+
+    ``stamp`` is that of the file before it was read; see :class:`codeembed.walk.FoundFile`.
+    """
 
     path: str
     hash: str
     size: int
+    stamp: str
     chunked: ChunkedFile
 
 
@@ -121,10 +125,18 @@ def _chunk_batch(root: Path, paths: Sequence[str]) -> list[SourceFile | Skipped]
 
 
 def _chunk_file(root: Path, path: str, chunker: Chunker) -> SourceFile | Skipped:
+    stamp = _stamp(root / path)
     data = read_source(root, path)
     if isinstance(data, Skipped):
         return data
-    return SourceFile(path, content_hash(data), len(data), chunker.chunk(data, path))
+    return SourceFile(path, content_hash(data), len(data), stamp, chunker.chunk(data, path))
+
+
+def _stamp(file: Path) -> str:
+    try:
+        return stamp_of(file.stat())
+    except OSError:
+        return ""
 
 
 def _cores() -> int:

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
 
 from codeembed.catalog import Catalog
-from codeembed.layout import FIELDS, check_meta, describe
-from codeembed.results import CodeHit, IndexReport, load_report
-from codeembed.search import CodeFilter, Mode, find
+from codeembed.database import CodeStore
+from codeembed.filling import fill, filling
+from codeembed.layout import check_layout, check_model, describe, describe_model
+from codeembed.reading import Reading, reading_of, reading_of_model, static_of
+from codeembed.results import CodeHit, IndexReport, load_report, save_report
+from codeembed.search import CodeFilter, Mode, Question, Source, find
 from codeembed.tokens import CodeModel
-from codeembed.update import Progress, update_store
+from codeembed.update import Progress, update_files
 from codeembed.walk import DEFAULT_MAX_BYTES, INDEX_DIR, walk
-from codeembed.writer import known_files
-from mmembed.errors import InputError
-
-if TYPE_CHECKING:
-    from mmembed.search.lance_store import LanceStore
+from mmembed.errors import IndexMismatchError, InputError
+from mmembed.search.store import StoreLockedError
 
 __all__ = ["CodeIndex", "Progress"]
+
+_DEFAULT_MODEL = "mini"
 
 
 class CodeIndex:
     """The index of one folder of source code.
 
-    Everything is kept relative to the folder, so that it can be moved with its index. Many
-    processes may search while one updates.
+    Everything is kept relative to the folder, so that it can be moved with its index, and with its
+    text, so that it answers where the sources are not. Many processes may search while one updates.
 
     Example:
         >>> index = CodeIndex.open("~/project")
@@ -40,7 +46,8 @@ class CodeIndex:
         self.root = root
         self.folder = folder
         self._model = model
-        self._store: LanceStore | None = None
+        self._store: CodeStore | None = None
+        self._loading = threading.Lock()
 
     @classmethod
     def open(
@@ -61,21 +68,23 @@ class CodeIndex:
             IndexMismatchError: the index was made by another model or release.
             InputError: the root is not a folder.
         """
-        from mmembed.search.lance_store import LanceStore
-
         root = Path(root).expanduser().absolute()
         folder = root / INDEX_DIR if store is None else Path(store).expanduser().absolute()
-        if not root.is_dir() and not LanceStore.exists(folder):
+        exists = CodeStore.exists(folder)
+        if not root.is_dir() and not exists:
             raise InputError(str(root), "is not a folder", "name a folder of source code")
+        if (folder / "items.lance").is_dir() and not exists:
+            raise IndexMismatchError(
+                f"{folder} was made by an earlier release: delete it and index again"
+            )
         index = cls(root, folder, model)
-        if LanceStore.exists(folder):
-            index._store = LanceStore.open(folder)
-            check_meta(folder, index._store.meta, index._store.dim, model)
+        if exists:
+            index._store = CodeStore(folder)
+            meta = index._store.meta
+            check_layout(folder, meta)
+            if model is not None:
+                check_model(folder, meta, model)
         return index
-
-    @cached_property
-    def _catalog(self) -> Catalog:
-        return Catalog(self.folder)
 
     @property
     def exists(self) -> bool:
@@ -89,43 +98,103 @@ class CodeIndex:
         Raises:
             IndexMismatchError: it is not the one that made the index.
         """
-        if self._model is None:
-            from mmembed.embedder import Embedder
+        with self._loading:
+            if self._model is None:
+                from codeembed.model import load_model
 
-            name = "mini" if self._store is None else self._store.meta["model_name"]
-            model: CodeModel = Embedder.from_pretrained(name)
-            if self._store is not None:
-                check_meta(self.folder, self._store.meta, self._store.dim, model)
-            self._model = model
-        return self._model
+                meta = self._meta
+                model = load_model(meta.get("model_name", _DEFAULT_MODEL))
+                if meta:
+                    check_model(self.folder, meta, model)
+                self._model = model
+            return self._model
+
+    @property
+    def _meta(self) -> dict[str, str]:
+        return {} if self._store is None else self._store.meta
+
+    @cached_property
+    def _reading(self) -> Reading:
+        if self._model is not None:
+            return reading_of_model(self._model)
+        found = reading_of(self._meta.get("model_name", _DEFAULT_MODEL))
+        return reading_of_model(self.model) if found is None else found
+
+    @cached_property
+    def _catalog(self) -> Catalog:
+        name = self._meta.get("model_name", _DEFAULT_MODEL)
+        return Catalog(self.folder, static_of(name if self._model is None else self._model.name))
 
     def update(
         self,
         *,
         max_bytes: int = DEFAULT_MAX_BYTES,
+        ignore: Sequence[str] = (),
         workers: int | None = None,
         progress: Progress | None = None,
+        vectors: bool = True,
     ) -> IndexReport:
         """Bring the index in line with the folder.
 
-        Only files whose content changed are cut again, and of those only chunks that were not there
-        before go through the model. Safe to kill at any moment: the next update completes it.
+        Only files that changed are cut again, and of those only content that was not there before
+        goes through the model. Safe to kill at any moment: the next update completes it.
 
         Args:
             max_bytes: Larger files are skipped.
+            ignore: Patterns as in ``.gitignore`` that count after those of the root.
             workers: Processes that cut files; by default as many as help.
             progress: Called with what is being done, how many are done, and of how many.
+            vectors: Also give a vector to every chunk (see :meth:`fill`); without, words find what
+                is new, and no model is loaded.
 
         Raises:
             StoreLockedError: another process is updating this index.
             InputError: the root is not a folder that can be read.
         """
-        found = walk(self.root, max_bytes)
+        start = time.monotonic()
+        say = progress or _silent
+        found = walk(self.root, max_bytes, ignore)
         store = self._writable_store()
         with store.writing():
-            return update_store(
-                found, self.folder, store, lambda: self.model, self._catalog, workers, progress
-            )
+            report = update_files(found, store, self._reading, workers, say)
+            if report.added or report.changed or report.removed:
+                say("finishing", 0, 1)
+                self._catalog.refresh(store)
+                self._catalog.save_if_stale()
+        if vectors:
+            self.fill(report=report, progress=progress)
+        report.files, report.bytes, report.chunks, report.waiting = store.count()
+        report.seconds = time.monotonic() - start
+        save_report(self.folder, report)
+        return report
+
+    def fill(
+        self,
+        *,
+        report: IndexReport | None = None,
+        progress: Progress | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Give vectors to the chunks that have none; false where another process is at it.
+
+        Args:
+            report: Where to count.
+            progress: As for :meth:`update`.
+            stop: Asked between batches.
+
+        Raises:
+            InputError: there is no index.
+        """
+        store = self._existing_store()
+        if not store.count()[3]:
+            return True
+        with filling(self.folder) as mine:
+            if mine:
+                model = self.model
+                if "model_fingerprint" not in store.meta:
+                    store.describe(describe_model(model))
+                fill(store, model, report or IndexReport(), progress or _silent, stop)
+        return mine
 
     def search(
         self,
@@ -145,7 +214,8 @@ class CodeIndex:
         Args:
             query: Words, or a symbol.
             k: How many hits at most.
-            mode: ``hybrid`` joins ``dense`` (vectors) and ``lexical`` (BM25 over identifiers).
+            mode: ``hybrid`` fuses ``dense`` (the model's vectors), ``static`` (vectors of words
+                alone) and ``lexical`` (BM25 over identifiers), as far as there are any.
             glob: Patterns as in ``.gitignore``, e.g. ``src/**/*.py``, ``!*_test.py``.
             language: Names of languages or formats; aliases such as ``py`` are known.
             kind: ``class``, ``function``, ``method``, ``section``, ...
@@ -154,14 +224,71 @@ class CodeIndex:
             InputError: there is no index, or the query is empty.
             ConfigError: a language has no such name.
         """
-        if self._store is None:
-            raise InputError(str(self.root), "has no index", f"run: codeembed index {self.root}")
+        chosen = CodeFilter(tuple(glob), tuple(language), tuple(kind))
+        source = self.source()
+        return find(self.question(query, mode), k, chosen, [source])
+
+    def related(
+        self,
+        path: str,
+        line: int,
+        k: int = 10,
+        *,
+        glob: Sequence[str] = (),
+        language: Sequence[str] = (),
+        kind: Sequence[str] = (),
+    ) -> list[CodeHit]:
+        """The best ``k`` chunks that are like the one at a line of a file, best first.
+
+        Args:
+            path: Relative to the root, with ``/``.
+            line: From 1.
+
+        Raises:
+            InputError: there is no index, or nothing of that file in it.
+        """
+        chosen = CodeFilter(tuple(glob), tuple(language), tuple(kind))
+        source = self.source()
+        chunk = source.store.at(path, line)
+        if chunk is None:
+            raise InputError(f"{path}:{line}", "is not in the index", "give a path that a hit has")
+        row = int(source.catalog.rows_of([chunk.id])[0])
+        vector = source.catalog.dense_of(row)
+        question = Question(chunk.text, vector, "hybrid", apart_from=(0, row))
+        return find(question, k, chosen, [source])
+
+    def source(self) -> Source:
+        """This index, up to date in memory, for :func:`codeembed.search.find`.
+
+        Raises:
+            InputError: there is no index.
+        """
+        store = self._existing_store()
+        self._catalog.refresh(store)
+        return Source(store, self._catalog)
+
+    def question(self, query: str, mode: Mode) -> Question:
+        """A query as this index's model reads it.
+
+        Raises:
+            InputError: the query is empty.
+        """
         if not query.strip():
             raise InputError("query", "is empty", "give words or a symbol to look for")
-        self._catalog.refresh(self._store)
-        chosen = CodeFilter(tuple(glob), tuple(language), tuple(kind))
-        model = None if mode == "lexical" else self.model
-        return find(query, k, mode, chosen, self._catalog, self._store, model)
+        wants = mode in ("hybrid", "dense") and bool(self._catalog.has_dense.any())
+        return Question(query, self._vector(query) if wants else None, mode)
+
+    def _vector(self, query: str) -> npt.NDArray[np.float32]:
+        encoded = next(iter(self.model.encode_stream([query], role="query")))
+        if encoded.vector is None:
+            assert encoded.error is not None
+            raise encoded.error
+        return encoded.vector / max(float(np.linalg.norm(encoded.vector)), 1e-12)
+
+    @property
+    def waiting(self) -> int:
+        """How many chunks have no vector of the model yet; 0 without an index."""
+        return 0 if self._store is None else self._store.count()[3]
 
     def status(self) -> dict[str, object]:
         """Where the index is, what it holds, which model made it, and the last update's report.
@@ -169,21 +296,22 @@ class CodeIndex:
         Raises:
             InputError: there is no index.
         """
-        if self._store is None:
-            raise InputError(str(self.root), "has no index", f"run: codeembed index {self.root}")
-        stats = self._store.stats()
-        known, _ = known_files(self._store)
+        store = self._existing_store()
+        meta = store.meta
+        files, size, chunks, waiting = store.count()
         report = load_report(self.folder)
         return {
             "root": str(self.root),
             "index": str(self.folder),
-            "model": self._store.meta["model_name"],
-            "fingerprint": self._store.meta["model_fingerprint"],
-            "dim": stats.dim,
-            "files": len(known),
-            "chunks": stats.rows,
-            "bytes_on_disk": stats.bytes,
-            "complete": all(each.is_complete(min(each.hashes)) for each in known.values()),
+            "model": meta["model_name"],
+            "fingerprint": meta.get("model_fingerprint"),
+            "dim": int(meta["dim"]) if "dim" in meta else None,
+            "files": files,
+            "bytes": size,
+            "chunks": chunks,
+            "waiting": waiting,
+            "bytes_on_disk": sum(f.stat().st_size for f in self.folder.rglob("*") if f.is_file()),
+            "complete": waiting == 0,
             "last_update": None if report is None else report.as_dict(),
         }
 
@@ -198,19 +326,29 @@ class CodeIndex:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _writable_store(self) -> LanceStore:
-        from mmembed.search.lance_store import LanceStore
-
+    def _existing_store(self) -> CodeStore:
         if self._store is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            raise InputError(str(self.root), "has no index", f"run: codeembed index {self.root}")
+        return self._store
+
+    def _writable_store(self) -> CodeStore:
+        if self._store is None:
+            reading = self._reading
+            store = CodeStore(self.folder, create=True)
             # The index shall not be committed with the code.
             (self.folder / ".gitignore").write_text("*\n", "utf-8")
-            meta = describe(self.model)
             try:
-                self._store = LanceStore.create(
-                    self.folder, dim=self.model.dim, fields=FIELDS, meta=meta
-                )
-            except FileExistsError:  # Another process was faster.
-                self._store = LanceStore.open(self.folder)
-                check_meta(self.folder, self._store.meta, self._store.dim, self.model)
+                with store.writing():
+                    if not store.meta:
+                        model = {} if self._model is None else describe_model(self._model)
+                        store.describe({**describe(reading.name, reading.max_tokens), **model})
+            except StoreLockedError:
+                if not store.meta:
+                    raise
+            check_layout(self.folder, store.meta)
+            self._store = store
         return self._store
+
+
+def _silent(_what: str, _done: int, _total: int) -> None:
+    pass

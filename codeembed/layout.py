@@ -5,31 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from codeembed.chunk import Chunk
+from codeembed.database import ChunkRow
 from codeembed.tokens import CodeModel
 from mmembed.errors import IndexMismatchError
-from mmembed.search.store import FieldType
 
-__all__ = ["FIELDS", "check_meta", "chunk_limit", "describe", "embedded_texts"]
+__all__ = [
+    "check_layout",
+    "check_model",
+    "chunk_limit",
+    "content_of",
+    "describe",
+    "describe_model",
+    "embedded_texts",
+]
 
 # Raised whenever the same file would be cut, or shown to the model, in another way.
-_LAYOUT_VERSION = "code-1"
-
-FIELDS: dict[str, FieldType] = {
-    "path": "str",
-    "language": "str",
-    "start_line": "int",
-    "end_line": "int",
-    "symbol": "str",
-    "kind": "str",
-    "breadcrumb": "str",
-    "symbols": "list[str]",
-    "kinds": "list[str]",
-    "chunk_hash": "str",  # of breadcrumb and text: what the vector depends on
-    "file_hash": "str",  # of the whole file
-    "file_chunks": "int",  # how many rows the whole file has
-    "file_bytes": "int",
-}
+_LAYOUT_VERSION = "code-2"
 
 # Chunks stay about as long as a screen even where a model reads more.
 _MAX_CHUNK_TOKENS = 512
@@ -42,10 +33,18 @@ def chunk_limit(max_tokens: int) -> int:
     return limit - limit // _HEADER_SHARE
 
 
-def embedded_texts(chunks: Sequence[Chunk], model: CodeModel) -> list[str]:
-    """What the model reads for each chunk: its breadcrumb and its text, never cut short.
+def content_of(breadcrumb: str, text: str) -> str:
+    """What a chunk's vector depends on: its text under what it is inside of, and the file's name.
 
-    A breadcrumb that does not fit loses its folders, then its outer parts, then goes.
+    Folders stay out, so that moving a folder costs nothing.
+    """
+    return f"{_headers(breadcrumb)[0]}\n{text}"
+
+
+def embedded_texts(chunks: Sequence[ChunkRow], model: CodeModel) -> list[str]:
+    """What the model reads for each chunk: a header and its text, never cut short.
+
+    A header that does not fit loses its outer parts, then goes.
     """
     chosen = [chunk.text for chunk in chunks]
     waiting = [(row, _headers(chunk.breadcrumb)) for row, chunk in enumerate(chunks)]
@@ -66,39 +65,51 @@ def _headers(breadcrumb: str) -> list[str]:
     path, *parts = breadcrumb.split(" > ")
     name = path.rsplit("/", 1)[-1]
     last = parts[-1:] or [name]
-    return list(dict.fromkeys([breadcrumb, " > ".join([name, *parts]), last[0]]))
+    return list(dict.fromkeys([" > ".join([name, *parts]), last[0]]))
 
 
-def describe(model: CodeModel) -> dict[str, str]:
-    """What a new index records about how it was made."""
+def describe(name: str, max_tokens: int) -> dict[str, str]:
+    """What a new index records about how it was cut."""
     return {
         "layout_version": _LAYOUT_VERSION,
-        "model_name": model.name,
-        "model_fingerprint": model.fingerprint,
-        "max_tokens": str(model.max_tokens),
+        "model_name": name,
+        "max_tokens": str(max_tokens),
     }
 
 
-def check_meta(folder: Path, meta: Mapping[str, str], dim: int, model: CodeModel | None) -> None:
-    """Refuse an index of another layout, or one that ``model`` (if given) did not make.
+def describe_model(model: CodeModel) -> dict[str, str]:
+    """What an index records about who makes its vectors."""
+    return {"model_fingerprint": model.fingerprint, "dim": str(model.dim)}
+
+
+def check_layout(folder: Path, meta: Mapping[str, str]) -> None:
+    """Refuse an index of another layout.
 
     Raises:
         IndexMismatchError: names both, and says what to do.
     """
-    rebuild = f"or delete {folder} and index again"
     version = meta.get("layout_version")
     if version != _LAYOUT_VERSION:
         raise IndexMismatchError(
-            f"{folder} has layout {version!r}, this release reads {_LAYOUT_VERSION!r}: "
-            f"use the release that made it, {rebuild}"
+            f"{folder} has layout {version!r}, this release reads {_LAYOUT_VERSION!r}: use the "
+            f"release that made it, or delete {folder} and index again"
         )
-    if model is None:
-        return
-    made_by = (meta.get("model_fingerprint"), dim, meta.get("max_tokens"))
-    if made_by != (model.fingerprint, model.dim, str(model.max_tokens)):
+
+
+def check_model(folder: Path, meta: Mapping[str, str], model: CodeModel) -> None:
+    """Refuse a model that did not make an index.
+
+    Raises:
+        IndexMismatchError: names both, and says what to do.
+    """
+    made_by = (meta.get("model_fingerprint"), meta.get("dim"), meta.get("max_tokens"))
+    given = (model.fingerprint, str(model.dim), str(model.max_tokens))
+    unknown = made_by[0] is None and made_by[2] == given[2] and meta["model_name"] == model.name
+    if made_by != given and not unknown:
         raise IndexMismatchError(
-            f"{folder} was made by model {meta.get('model_name')!r} ({dim} dimensions, "
-            f"{meta.get('max_tokens')} tokens, fingerprint {meta.get('model_fingerprint')}), "
-            f"not by {model.name!r} ({model.dim} dimensions, {model.max_tokens} tokens, "
-            f"fingerprint {model.fingerprint}): open it with the model that made it, {rebuild}"
+            f"{folder} was made by model {meta.get('model_name')!r} ({made_by[1]} dimensions, "
+            f"{made_by[2]} tokens, fingerprint {made_by[0]}), not by {model.name!r} "
+            f"({model.dim} dimensions, {model.max_tokens} tokens, fingerprint "
+            f"{model.fingerprint}): open it with the model that made it, or delete {folder} and "
+            "index again"
         )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from array import array
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -34,9 +34,7 @@ class BM25:
         self.k1 = k1
         self.b = b
         # Postings of the documents that came from a file: slices of two long arrays by word.
-        self._slices: dict[str, tuple[int, int]] = {}
-        self._documents: _Ints = np.empty(0, np.int32)
-        self._counts: _Ints = np.empty(0, np.int32)
+        self._base = _Base()
         # Postings of the documents added since: documents, and how often each has the word.
         self._added: dict[str, tuple[array[int], array[int]]] = {}
         self._lengths = array("i")
@@ -53,17 +51,23 @@ class BM25:
 
     def add(self, documents: Iterable[Sequence[str]]) -> None:
         """Add documents, each a list of words."""
-        added = self._added
         for words in documents:
-            number = len(self._alive)
-            for word, count in Counter(words).items():
-                postings = added.get(word)
-                if postings is None:
-                    postings = added[word] = (array("i"), array("i"))
-                postings[0].append(number)
-                postings[1].append(count)
-            self._lengths.append(len(words))
-            self._alive.append(1)
+            self.add_counts(Counter(words))
+
+    def add_counts(self, words: Mapping[str, int]) -> None:
+        """Add one document: how often it has each of its words."""
+        added = self._added
+        number = len(self._alive)
+        length = 0
+        for word, count in words.items():
+            postings = added.get(word)
+            if postings is None:
+                postings = added[word] = (array("i"), array("i"))
+            postings[0].append(number)
+            postings[1].append(count)
+            length += count
+        self._lengths.append(length)
+        self._alive.append(1)
 
     def remove(self, number: int) -> None:
         """Take out the document of this number.
@@ -95,8 +99,7 @@ class BM25:
         return result
 
     def _postings(self, word: str) -> tuple[_Ints, _Ints]:
-        start, end = self._slices.get(word, (0, 0))
-        documents, counts = self._documents[start:end], self._counts[start:end]
+        documents, counts = self._base.postings(word)
         if word in self._added:
             new_documents, new_counts = self._added[word]
             documents = np.concatenate([documents, np.array(new_documents, np.int32)])
@@ -105,11 +108,12 @@ class BM25:
 
     def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
         """Everything there is to save, removed documents too."""
-        words = list({**self._slices, **self._added})
-        postings = [self._postings(word) for word in words]
+        words = sorted({*self._base.words(), *(word.encode() for word in self._added)})
+        postings = [self._postings(word.decode()) for word in words]
         empty = [np.empty(0, np.int32)]
         return {
-            "words": np.frombuffer("\n".join(words).encode(), dtype=np.uint8),
+            "words": np.frombuffer(b"".join(words), dtype=np.uint8),
+            "word_ends": np.cumsum([len(word) for word in words], dtype=np.int64),
             "ends": np.cumsum([len(documents) for documents, _ in postings], dtype=np.int64),
             "documents": np.concatenate([documents for documents, _ in postings] or empty),
             "counts": np.concatenate([counts for _, counts in postings] or empty),
@@ -118,23 +122,52 @@ class BM25:
         }
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, npt.NDArray[np.generic]]) -> BM25:
-        """What :meth:`arrays` gave."""
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[np.generic]]) -> BM25:
+        """What :meth:`arrays` gave; the large ones may be mapped files."""
         index = cls()
-        joined = arrays["words"].tobytes().decode()
-        ends = arrays["ends"].tolist()
-        words = joined.split("\n") if joined else []
-        index._slices = dict(zip(words, zip([0, *ends], ends, strict=False), strict=True))
-        index._documents = arrays["documents"].astype(np.int32)
-        index._counts = arrays["counts"].astype(np.int32)
-        index._lengths = array("i", arrays["lengths"].tobytes())
+        index._base = _Base(
+            *(arrays[name] for name in ("words", "word_ends", "ends", "documents", "counts"))  # type: ignore[arg-type]
+        )
+        index._lengths = array("i", np.ascontiguousarray(arrays["lengths"], np.int32).tobytes())
         index._alive = bytearray(arrays["alive"].tobytes())
         return index
 
 
-def save_arrays(path: Path, arrays: dict[str, npt.NDArray[np.generic]]) -> None:
-    """Write an ``.npz`` so that readers see the old file or the new one, never a part of it."""
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as stream:
-        np.savez(stream, **arrays)  # type: ignore[arg-type]
-    partial.replace(path)
+class _Base:
+    """Postings that were read from a file: words in order, found by bisection."""
+
+    def __init__(
+        self,
+        words: npt.NDArray[np.uint8] | None = None,
+        word_ends: npt.NDArray[np.int64] | None = None,
+        ends: npt.NDArray[np.int64] | None = None,
+        documents: _Ints | None = None,
+        counts: _Ints | None = None,
+    ) -> None:
+        self._words = words if words is not None else np.empty(0, np.uint8)
+        none = np.empty(0, np.int64)
+        self._word_ends = none if word_ends is None else word_ends
+        self._ends = none if ends is None else ends
+        self._documents = np.empty(0, np.int32) if documents is None else documents
+        self._counts = np.empty(0, np.int32) if counts is None else counts
+
+    def __len__(self) -> int:
+        return len(self._word_ends)
+
+    def __getitem__(self, place: int) -> bytes:
+        start = int(self._word_ends[place - 1]) if place else 0
+        return self._words[start : int(self._word_ends[place])].tobytes()
+
+    def words(self) -> Iterator[bytes]:
+        """All words, in order."""
+        return (self[place] for place in range(len(self)))
+
+    def postings(self, word: str) -> tuple[_Ints, _Ints]:
+        """Documents that hold the word, ascending, and how often."""
+        wanted = word.encode()
+        place = bisect_left(self, wanted)
+        if place == len(self) or self[place] != wanted:
+            return np.empty(0, np.int32), np.empty(0, np.int32)
+        start = int(self._ends[place - 1]) if place else 0
+        end = int(self._ends[place])
+        return np.asarray(self._documents[start:end]), np.asarray(self._counts[start:end])

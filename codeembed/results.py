@@ -29,8 +29,9 @@ class CodeHit:
         language: Language or text format.
         kind: ``class``, ``function``, ``method``, ``section``, ``block``, ``text``, ...
         score: What the hits are ordered by; comparable within one search only.
-        scores: ``dense`` (cosine) and ``lexical`` (BM25) where that search found the chunk.
+        scores: ``dense`` and ``static`` (cosines) and ``lexical`` (BM25), where the chunk has them.
         text: The chunk.
+        repository: Root of the index that it is in, where several are searched.
     """
 
     path: str
@@ -43,6 +44,7 @@ class CodeHit:
     score: float
     scores: Mapping[str, float]
     text: str
+    repository: str = ""
 
 
 @dataclass(slots=True)
@@ -59,6 +61,7 @@ class IndexReport:
         removed: Files that are gone, or ignored now.
         embedded: Chunks that went through the model.
         reused: Chunks of new or changed files whose vector was there already.
+        waiting: Chunks that have no vector yet; words find them until then.
         by_language: Files of each language or format that were cut in this update.
         by_method: Files cut along the tree, at headings, by lines.
         not_utf8: Files of this update with bytes that are not UTF-8, replaced in the texts.
@@ -76,6 +79,7 @@ class IndexReport:
     removed: int = 0
     embedded: int = 0
     reused: int = 0
+    waiting: int = 0
     by_language: Counter[str] = field(default_factory=Counter)
     by_method: Counter[str] = field(default_factory=Counter)
     not_utf8: list[str] = field(default_factory=list)

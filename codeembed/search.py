@@ -1,34 +1,38 @@
-"""Hybrid search over a code index."""
+"""Search over one code index or several: words, word vectors and the model's vectors, fused."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from codeembed.catalog import Catalog, Row
+from codeembed.catalog import Catalog
+from codeembed.database import ChunkRow, CodeStore
 from codeembed.ignore import IgnoreRules
 from codeembed.languages import normalise_name
+from codeembed.ranking import Candidate, named_symbols, rank
 from codeembed.results import CodeHit
-from codeembed.tokenize import identifiers
-from codeembed.tokens import CodeModel
-from mmembed.search.filters import And, Contains, Filter, In, Or
-from mmembed.search.fusion import reciprocal_rank_fusion
-from mmembed.search.store import Record, VectorStore
+from codeembed.tokenize import words
 
-__all__ = ["CodeFilter", "Mode", "find", "named_symbols"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-Mode = Literal["hybrid", "dense", "lexical"]
+__all__ = ["CodeFilter", "Mode", "Question", "Source", "find"]
 
-# Each search hands over this many times k candidates, so that a chunk that both of them rank in the
+Mode = Literal["hybrid", "dense", "static", "lexical"]
+
+# Each search hands over this many times k candidates, so that a chunk that all of them rank in the
 # middle can still win.
 _CANDIDATES = 5
 _MIN_CANDIDATES = 50
+_WEIGHTS = {"lexical": 1.0, "static": 0.4, "dense": 1.0}
+_RELATED_WORDS = 40
+
+Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -49,29 +53,26 @@ class CodeFilter:
     language: tuple[str, ...] = ()
     kind: tuple[str, ...] = ()
 
-    def rows(self, rows: list[Row | None]) -> npt.NDArray[np.bool_]:
-        """``(len(rows),)``: which rows pass."""
-        paths = self._paths(rows)
-        mask = np.zeros(len(rows), dtype=bool)
-        for number, row in enumerate(rows):
-            mask[number] = (
-                row is not None
-                and (paths is None or row.path in paths)
-                and (not self._languages or row.language in self._languages)
-                and (not self._kinds or not self._kinds.isdisjoint(row.kinds))
-            )
-        return mask
-
-    def where(self, rows: list[Row | None]) -> Filter | None:
-        """The same as a filter of the store; ``rows`` are all of them."""
-        parts: list[Filter] = []
-        if (paths := self._paths(rows)) is not None:
-            parts.append(In("path", tuple(sorted(paths))))
-        if self._languages:
-            parts.append(In("language", tuple(sorted(self._languages))))
-        if self._kinds:
-            parts.append(Or(tuple(Contains("kinds", kind) for kind in sorted(self._kinds))))
-        return And(tuple(parts)) if parts else None
+    def mask(self, catalog: Catalog, store: CodeStore) -> npt.NDArray[np.bool_]:
+        """``(rows,)``: which live rows pass."""
+        if not (self.glob or self._languages or self._kinds):
+            return catalog.alive.copy()
+        verdicts: dict[str, bool] = {}
+        passing: list[int] = []
+        for id_, path, language, kinds in store.places():
+            if self._languages and language not in self._languages:
+                continue
+            if self._kinds and self._kinds.isdisjoint(kinds.split("\x1f")):
+                continue
+            if self.glob:
+                if path not in verdicts:
+                    verdicts[path] = self._takes(path)
+                if not verdicts[path]:
+                    continue
+            passing.append(id_)
+        mask = np.zeros(len(catalog), bool)
+        mask[catalog.rows_of(passing)] = True
+        return mask & catalog.alive
 
     @cached_property
     def _languages(self) -> frozenset[str]:
@@ -81,135 +82,165 @@ class CodeFilter:
     def _kinds(self) -> frozenset[str]:
         return frozenset(name.lower() for name in self.kind)
 
-    def _paths(self, rows: list[Row | None]) -> frozenset[str] | None:
-        if not self.glob:
-            return None
-        rules = IgnoreRules(self.glob)
-        # Patterns that only take out leave everything else in.
-        otherwise = all(pattern.startswith("!") for pattern in self.glob)
-        paths = {row.path for row in rows if row is not None}
-        verdicts = {path: rules.verdict_below(path) for path in paths}
-        return frozenset(
-            path for path in paths if (otherwise if verdicts[path] is None else verdicts[path])
-        )
+    @cached_property
+    def _rules(self) -> IgnoreRules:
+        return IgnoreRules(self.glob)
+
+    def _takes(self, path: str) -> bool:
+        verdict = self._rules.verdict_below(path)
+        if verdict is None:
+            # Patterns that only take out leave everything else in.
+            return all(pattern.startswith("!") for pattern in self.glob)
+        return verdict
+
+
+@dataclass(frozen=True)
+class Source:
+    """An index to search: its chunks on disk and in memory.
+
+    Attributes:
+        store: Of the chunks.
+        catalog: In step with the store.
+        name: What hits call it; empty where there is only one.
+    """
+
+    store: CodeStore
+    catalog: Catalog
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is looked for.
+
+    Attributes:
+        text: Words or a symbol; for related code the code itself.
+        vector: ``(dim,)``, unit length, of the model; None to do without.
+        mode: Which searches take part.
+        apart_from: Key of the chunk that the question is, if it is one: source and row.
+    """
+
+    text: str
+    vector: Floats | None
+    mode: Mode
+    apart_from: tuple[int, int] | None = None
 
 
 def find(
-    query: str,
-    k: int,
-    mode: Mode,
-    chosen: CodeFilter,
-    catalog: Catalog,
-    store: VectorStore,
-    model: CodeModel | None,
+    question: Question, k: int, chosen: CodeFilter, sources: Sequence[Source]
 ) -> list[CodeHit]:
     """The best ``k`` chunks that pass the filter.
 
-    ``dense`` orders by cosine, ``lexical`` by BM25. ``hybrid`` joins both lists by reciprocal rank
-    fusion, and a query that spells out symbols (``parse_args``, ``HttpClient``, ``Foo.bar``) adds a
-    third list: the chunks that define one of them. It counts twice, so that a definition comes
-    before a use that both searches put first.
+    ``dense``, ``static`` and ``lexical`` order by cosine or by BM25 alone. ``hybrid`` fuses all
+    that there are: where a chunk has no dense vector yet, its word vector counts in its place.
     """
-    mask = chosen.rows(catalog.rows)
-    if k < 1 or not mask.any():
+    if k < 1:
         return []
-    candidates = k if mode != "hybrid" else max(_CANDIDATES * k, _MIN_CANDIDATES)
-    dense: dict[str, float] = {}
-    lexical: dict[str, float] = {}
-    rankings: list[list[str]] = []
-    if model is not None and mode != "lexical":
-        dense = dict(_dense(query, candidates, chosen, catalog, store, model))
-        rankings.append(list(dense))
-    if mode != "dense":
-        bm25 = np.where(mask, catalog.scores(query), 0.0)
-        lexical = dict(_best(bm25, candidates, catalog))
-        rankings.append(list(lexical))
-        if mode == "hybrid" and (definitions := _definitions(query, mask, bm25, catalog)):
-            rankings += [definitions[:candidates]] * 2
-    if mode == "hybrid":
-        ranked = reciprocal_rank_fusion(rankings)[:k]
+    wanted = k if question.mode != "hybrid" else max(_CANDIDATES * k, _MIN_CANDIDATES)
+    found: dict[tuple[int, int], Candidate] = {}
+    for number, source in enumerate(sources):
+        _gather(question, wanted, chosen, number, source, found)
+    found.pop(question.apart_from or (-1, -1), None)
+    chunks = _chunks(found, sources)
+    candidates = [each for key, each in found.items() if key in chunks]
+    for each in candidates:
+        number, _ = each.key
+        each.path = f"{sources[number].name}/{chunks[each.key].path}".lstrip("/")
+
+    def place(each: Candidate) -> tuple[str, int]:
+        return each.path, chunks[each.key].number
+
+    if question.mode == "hybrid":
+        ordered = rank(question.text, candidates, _weights_of, place)
     else:
-        ranked = list((dense or lexical).items())[:k]
-    records = store.get([id_ for id_, _ in ranked])
-    return [
-        _hit(records[id_], score, dense.get(id_), lexical.get(id_))
-        for id_, score in ranked
-        if id_ in records  # an update may have taken it away meanwhile
-    ]
+        for each in candidates:
+            each.score = each.scores[question.mode]
+        ordered = sorted(candidates, key=lambda each: (-round(each.score, 5), *place(each)))
+    return [_hit(chunks[each.key], each, sources[each.key[0]].name) for each in ordered[:k]]
 
 
-def _dense(
-    query: str,
-    k: int,
+def _weights_of(candidate: Candidate) -> Mapping[str, float]:
+    if "dense" in candidate.scores or "static" not in candidate.scores:
+        return _WEIGHTS
+    # Not read by the model yet: words speak for it.
+    return {**_WEIGHTS, "static": _WEIGHTS["static"] + _WEIGHTS["dense"]}
+
+
+def _gather(
+    question: Question,
+    wanted: int,
     chosen: CodeFilter,
-    catalog: Catalog,
-    store: VectorStore,
-    model: CodeModel,
-) -> Iterator[tuple[str, float]]:
-    encoded = next(iter(model.encode_stream([query], role="query")))
-    if encoded.vector is None:
-        assert encoded.error is not None
-        raise encoded.error
-    for hit in store.search(encoded.vector, k, chosen.where(catalog.rows)):
-        yield hit.record.id, hit.score
+    number: int,
+    source: Source,
+    found: dict[tuple[int, int], Candidate],
+) -> None:
+    """Add the candidates of one index: the best of each search, and every definition."""
+    catalog = source.catalog
+    mask = chosen.mask(catalog, source.store)
+    if not mask.any():
+        return
+    lists: dict[str, npt.NDArray[np.floating]] = {}
+    if question.mode in ("hybrid", "lexical"):
+        asked = words(question.text)[: _RELATED_WORDS * 4]
+        lists["lexical"] = np.where(mask, catalog.lexical(asked), 0.0)
+    if question.mode in ("hybrid", "static"):
+        cosines = catalog.static(question.text)
+        if cosines is not None:
+            lists["static"] = np.where(mask, cosines, -np.inf)
+    if question.mode in ("hybrid", "dense") and question.vector is not None:
+        dense = catalog.dense(question.vector)
+        lists["dense"] = np.where(mask & ~np.isnan(dense), dense, -np.inf)
+    chosen_rows: set[int] = set()
+    for name, scores in lists.items():
+        chosen_rows.update(_best(scores, wanted, positive=name == "lexical"))
+    defining: set[int] = set()
+    if question.mode == "hybrid" and question.apart_from is None:
+        ids = source.store.defining(named_symbols(question.text))
+        defining = {int(row) for row in catalog.rows_of(sorted(ids)) if mask[row]}
+        scores = lists["lexical"]
+        chosen_rows.update(sorted(defining, key=lambda row: -scores[row])[:wanted])
+    for row in chosen_rows:
+        scores_of = {
+            name: float(scores[row])
+            for name, scores in lists.items()
+            if np.isfinite(scores[row]) and (name != "lexical" or scores[row] > 0)
+        }
+        key = (number, row)
+        found[key] = Candidate(key, "", scores_of, defines=row in defining)
 
 
-def _best(scores: npt.NDArray[np.float64], k: int, catalog: Catalog) -> Iterator[tuple[str, float]]:
-    """Ids of the ``k`` highest scores above 0; equal ones in the order of their ids."""
-    found = np.flatnonzero(scores)
-    if len(found) > k:
-        least = np.partition(scores[found], -k)[-k]
-        found = found[scores[found] >= least]
-    pairs = [(row.id, float(scores[n])) for n in found if (row := catalog.rows[n]) is not None]
-    yield from sorted(pairs, key=lambda pair: (-pair[1], pair[0]))[:k]
+def _best(scores: npt.NDArray[np.floating], k: int, *, positive: bool) -> list[int]:
+    """Rows of the ``k`` highest scores, and those equal to the last of them."""
+    rows = np.flatnonzero(scores > 0 if positive else np.isfinite(scores))
+    if len(rows) > k:
+        least = np.partition(scores[rows], -k)[-k]
+        rows = rows[scores[rows] >= least - 1e-6]
+    return [int(row) for row in rows[: 4 * k]]
 
 
-_CODE_LIKE = re.compile(r"_|\d|[a-z][A-Z]|[A-Z]{2}[a-z]")
+def _chunks(
+    found: Mapping[tuple[int, int], Candidate], sources: Sequence[Source]
+) -> dict[tuple[int, int], ChunkRow]:
+    chunks: dict[tuple[int, int], ChunkRow] = {}
+    for number, source in enumerate(sources):
+        ids = {int(source.catalog.ids[row]): row for at, row in found if at == number}
+        for chunk in source.store.chunks(list(ids)):
+            # An update may have taken one away meanwhile.
+            chunks[number, ids[chunk.id]] = chunk
+    return chunks
 
 
-def named_symbols(query: str) -> set[str]:
-    """The symbols that a query spells out, in lower case.
-
-    One word alone is a symbol; in a longer query only what looks like code is, so that "search the
-    index" does not ask for whatever is called ``search``.
-    """
-    names = identifiers(query)
-    if len(names) > 1 and not re.fullmatch(r"[\w.:#()]+", query.strip()):
-        names = [name for name in names if _CODE_LIKE.search(name)]
-    return {name.lower() for name in names}
-
-
-def _definitions(
-    query: str,
-    mask: npt.NDArray[np.bool_],
-    bm25: npt.NDArray[np.float64],
-    catalog: Catalog,
-) -> list[str]:
-    """Chunks that define a symbol of the query, best BM25 first."""
-    wanted = named_symbols(query)
-    found = []
-    for number in np.flatnonzero(mask) if wanted else ():
-        row = catalog.rows[number]
-        assert row is not None
-        for symbol in row.symbols:
-            if wanted.intersection(identifiers(symbol.lower())):
-                found.append((-bm25[number], row.id))
-                break
-    return [id_ for _, id_ in sorted(found)]
-
-
-def _hit(record: Record, score: float, dense: float | None, lexical: float | None) -> CodeHit:
-    fields = record.fields
-    scores = {"dense": dense, "lexical": lexical}
+def _hit(chunk: ChunkRow, candidate: Candidate, repository: str) -> CodeHit:
     return CodeHit(
-        path=str(fields["path"]),
-        start_line=int(str(fields["start_line"])),
-        end_line=int(str(fields["end_line"])),
-        symbol=str(fields["symbol"]),
-        breadcrumb=str(fields["breadcrumb"]),
-        language=str(fields["language"]),
-        kind=str(fields["kind"]),
-        score=score,
-        scores={name: value for name, value in scores.items() if value is not None},
-        text=record.text,
+        path=chunk.path,
+        start_line=chunk.start_line,
+        end_line=chunk.end_line,
+        symbol=chunk.symbol,
+        breadcrumb=chunk.breadcrumb,
+        language=chunk.language,
+        kind=chunk.kind,
+        score=candidate.score,
+        scores=candidate.scores,
+        text=chunk.text,
+        repository=repository,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mmembed.search.model import EmbeddingModel
@@ -53,19 +53,21 @@ class TokenizerCounter:
         return [len(encoding) for encoding in self._tokenizer.encode_batch_fast(texts)]
 
 
-def portable_counter(model: Any) -> TokenizerCounter | None:
+def portable_counter(model: Any) -> Callable[[list[str]], list[int]] | None:
     """A picklable counter that agrees with ``model.count_tokens``, or None if there is none.
 
     Looks for a fast tokenizer on the model or its backbone, and checks it on texts in which
     tokenizers differ.
     """
+    from codeembed.counting import fast_counter
+
     for owner in (model, getattr(model, "backbone", None)):
         wrapped = getattr(owner, "tokenizer", None)
         backend: Any = getattr(wrapped, "backend_tokenizer", wrapped)
         if not hasattr(backend, "encode_batch_fast"):
             continue
         try:
-            counter = TokenizerCounter(backend)
+            counter = fast_counter(backend)
             pickle.dumps(counter)
         except (TypeError, ValueError, AttributeError, pickle.PicklingError):
             continue

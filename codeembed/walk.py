@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -15,7 +15,17 @@ from codeembed.ignore import IgnoreRules
 from codeembed.languages import UNKNOWN, detect
 from mmembed.errors import InputError
 
-__all__ = ["DEFAULT_MAX_BYTES", "FoundFile", "Skip", "Skipped", "Walk", "read_source", "walk"]
+__all__ = [
+    "DEFAULT_MAX_BYTES",
+    "IGNORED_DIRS",
+    "FoundFile",
+    "Skip",
+    "Skipped",
+    "Walk",
+    "read_source",
+    "stamp_of",
+    "walk",
+]
 
 DEFAULT_MAX_BYTES = 1 << 20
 INDEX_DIR = ".codeembed"
@@ -27,7 +37,7 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_IGNORED_DIRS = _names(
+IGNORED_DIRS = _names(
     """
     .git .hg .svn .bzr .jj .codeembed .mmembed .venv venv .tox .nox __pycache__ .mypy_cache
     .ruff_cache .pytest_cache .hypothesis .eggs node_modules bower_components .yarn .pnpm-store
@@ -105,11 +115,20 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file to read: path relative to the root with ``/``, size in bytes, mtime in nanoseconds."""
+    """A file to read.
+
+    Attributes:
+        path: Relative to the root, with ``/``.
+        size: In bytes.
+        mtime_ns: When its content changed, as it says.
+        stamp: Size, times and inode: what cannot all stay while the content changes, for the
+            system itself keeps the time of the last change of anything (ctime).
+    """
 
     path: str
     size: int
     mtime_ns: int
+    stamp: str
 
 
 @dataclass(slots=True)
@@ -121,12 +140,17 @@ class Walk:
     skipped: list[Skipped] = field(default_factory=list)
 
 
-def walk(root: str | Path, max_bytes: int = DEFAULT_MAX_BYTES) -> Walk:
+def walk(root: str | Path, max_bytes: int = DEFAULT_MAX_BYTES, ignore: Sequence[str] = ()) -> Walk:
     """Find the files below a folder.
 
     ``.gitignore`` and ``.codeembedignore`` count in every folder, with negation, as git reads them;
     those of the folders above the root count too, up to the folder that holds ``.git``, so that a
     subfolder of a repository is seen as git sees it. Patterns never see the root's own path.
+
+    Args:
+        root: The folder.
+        max_bytes: Larger files are skipped.
+        ignore: More patterns, as if at the end of an ignore file of the root.
 
     Raises:
         InputError: the root is not a folder that can be read.
@@ -135,7 +159,7 @@ def walk(root: str | Path, max_bytes: int = DEFAULT_MAX_BYTES) -> Walk:
     if not root.is_dir():
         raise InputError(str(root), "is not a folder", "name a folder of source code")
     result = Walk(root.resolve())
-    _Walker(result, max_bytes).run()
+    _Walker(result, max_bytes, ignore).run()
     result.files.sort(key=lambda found: found.path)
     result.skipped.sort(key=lambda skipped: skipped.path)
     return result
@@ -158,10 +182,11 @@ class _Rules:
 
 
 class _Walker:
-    def __init__(self, result: Walk, max_bytes: int) -> None:
+    def __init__(self, result: Walk, max_bytes: int, ignore: Sequence[str]) -> None:
         self._result = result
         self._root = result.root
         self._max_bytes = max_bytes
+        self._more = IgnoreRules(ignore)
 
     def run(self) -> None:
         stack: list[tuple[str, tuple[_Rules, ...]]] = [("", tuple(self._rules_above()))]
@@ -179,6 +204,8 @@ class _Walker:
                 self._skip(prefix, Skip.UNREADABLE, error.strerror or "")
                 continue
             rules = (*rules, *self._rules_in(folder, prefix))
+            if not prefix:
+                rules = (*rules, _Rules(self._more, ""))
             for entry in listing:
                 path = prefix + entry.name
                 if not _is_unicode(entry.name):
@@ -199,7 +226,7 @@ class _Walker:
             return False
         is_dir = stat.S_ISDIR(status.st_mode)
         path += "/" if is_dir else ""
-        if is_dir and entry.name in _IGNORED_DIRS:
+        if is_dir and entry.name in IGNORED_DIRS:
             self._skip(path, Skip.DEFAULT_DIR)
         elif _is_ignored(path, rules):
             self._skip(path, Skip.IGNORED)
@@ -216,7 +243,9 @@ class _Walker:
         elif status.st_size == 0:
             self._skip(path, Skip.EMPTY)
         else:
-            self._result.files.append(FoundFile(path, status.st_size, status.st_mtime_ns))
+            self._result.files.append(
+                FoundFile(path, status.st_size, status.st_mtime_ns, stamp_of(status))
+            )
         return False
 
     def _skip_link(self, link: Path, path: str) -> None:
@@ -254,6 +283,11 @@ class _Walker:
 
     def _skip(self, path: str, reason: Skip, detail: str = "") -> None:
         self._result.skipped.append(Skipped(path, reason, detail))
+
+
+def stamp_of(status: os.stat_result) -> str:
+    """See :class:`FoundFile`."""
+    return f"{status.st_size}.{status.st_mtime_ns}.{status.st_ctime_ns}.{status.st_ino}"
 
 
 def _is_ignored(path: str, rules: tuple[_Rules, ...]) -> bool:

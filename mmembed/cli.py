@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 import mmembed
+from mmembed.commands.distill import distill
 from mmembed.commands.evaluate import evaluate
 from mmembed.commands.output import Output, run
 from mmembed.commands.probe import probe
@@ -376,6 +377,7 @@ def train(
     return train_recipe(recipe, overrides or [], stop_after, show, output)
 
 
+app.command(distill)
 app.command(evaluate, name="eval")
 app.command(probe)
 app.command(report)

@@ -12,11 +12,12 @@ from typing import Any
 
 from word_model import WordModel
 
-from codeembed import CodeIndex, writer
+from codeembed import CodeIndex, filling, update
 from mmembed.encoded import Encoded
 
 # Many small writes instead of a few large ones: more moments at which a kill may hurt.
-writer._WRITE_CHUNKS = 20
+update._WRITE_FILES = 2
+filling._BATCH = 20
 
 
 class SlowModel(WordModel):

@@ -30,6 +30,10 @@ def repo(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(
         mmembed.embedder.Embedder, "from_pretrained", staticmethod(lambda name: WordModel(name))
     )
+    monkeypatch.setattr("codeembed.index.reading_of", lambda name: None)
+    monkeypatch.setattr("codeembed.index.static_of", lambda name: None)
+    monkeypatch.setattr("codeembed.reading.static_of", lambda name: None)
+    monkeypatch.setattr("codeembed.commands.searching.start_filling", lambda *_: None)
     return tree(FILES)
 
 
@@ -40,11 +44,27 @@ def run(*arguments: str) -> int:
     return caught.value.code
 
 
-def test_search_builds_the_index_and_prints_json_lines(
-    repo: Path, capsys: pytest.CaptureFixture[str]
+def test_search_answers_by_words_at_once_and_by_vectors_when_they_are_there(
+    repo: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert run("search", "retry", str(repo), "--json", "-k", "2") == 0
+    started: list[Path] = []
+    monkeypatch.setattr(
+        "codeembed.commands.searching.start_filling", lambda root, _: started.append(root)
+    )
+    search = ("search", "retry", str(repo), "--jsonl", "-k", "2")
+    assert run(*search) == 0
     printed = capsys.readouterr()
+    assert [json.loads(line)["path"] for line in printed.out.splitlines()] == ["a/net.py"]
+    assert "for the first time" in printed.err
+    assert "2 chunks are found by words alone so far" in printed.err
+    assert started == [repo]
+    assert run(*search, "--no-background") == 0
+    assert len(started) == 1
+    run("index", str(repo))
+    capsys.readouterr()
+    assert run(*search) == 0
+    printed = capsys.readouterr()
+    assert (len(started), printed.err) == (1, "")
     hits = [json.loads(line) for line in printed.out.splitlines()]
     assert [hit["path"] for hit in hits] == ["a/net.py", "b/net.go"]
     assert hits[0] == {
@@ -56,7 +76,6 @@ def test_search_builds_the_index_and_prints_json_lines(
         "language": "python",
         "breadcrumb": "a/net.py > def retry",
     }
-    assert "for the first time" in printed.err
 
 
 def test_text_output_points_at_the_lines(repo: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,8 +93,10 @@ def test_nothing_found_is_one(repo: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_filters(repo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("index", str(repo))
+    capsys.readouterr()
     assert run("search", "retry", str(repo), "--lang", "go", "--kind", "function", "--json") == 0
-    assert json.loads(capsys.readouterr().out)["path"] == "b/net.go"
+    assert [hit["path"] for hit in json.loads(capsys.readouterr().out)] == ["b/net.go"]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from word_model import WordModel
 
 from codeembed import CodeIndex
 from codeembed.catalog import Catalog
-from codeembed.writer import ChunkWriter
+from codeembed.database import CodeStore
 from mmembed.errors import IndexMismatchError, InputError
 from mmembed.search.store import StoreLockedError
 
@@ -34,14 +34,16 @@ FILES = {
 def contents(index: CodeIndex) -> dict[str, tuple[str, int, int, str]]:
     """Every row by id, without its vector."""
     assert index._store is not None
+    files = index._store.files()
+    chunks = index._store.chunks(index._store.chunk_ids().tolist())
     return {
-        record.id: (
-            record.text,
-            int(str(record.fields["start_line"])),
-            int(str(record.fields["end_line"])),
-            str(record.fields["file_hash"]),
+        f"{chunk.path}#{chunk.number}": (
+            chunk.text,
+            chunk.start_line,
+            chunk.end_line,
+            files[chunk.path].hash,
         )
-        for record in index._store.scan()
+        for chunk in chunks
     }
 
 
@@ -155,7 +157,7 @@ class Killed(BaseException):
     """Stands for a kill: nothing may catch it."""
 
 
-@pytest.mark.parametrize("moment", ["before upsert", "after upsert", "second batch"])
+@pytest.mark.parametrize("moment", ["before a batch", "after a batch", "before vectors"])
 def test_a_killed_update_is_completed_by_the_next(
     tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
@@ -166,23 +168,24 @@ def test_a_killed_update_is_completed_by_the_next(
         (root / name).write_text(f"def other_{name[:2]}(): pass\n")
     (root / "README.md").unlink()
 
-    monkeypatch.setattr("codeembed.writer._WRITE_CHUNKS", 4)
-    index = CodeIndex.open(root, WordModel())
-    assert index._store is not None
-    real = index._store.upsert
+    monkeypatch.setattr("codeembed.update._WRITE_FILES", 3)
+    name = "add_vectors" if moment == "before vectors" else "replace"
+    real = getattr(CodeStore, name)
     calls = []
 
-    def upsert(records: object) -> None:
-        calls.append(records)
-        if moment != "second batch" or len(calls) == 2:
-            if moment == "after upsert":
-                real(records)  # type: ignore[arg-type]
+    def kill(self: CodeStore, *arguments: object) -> None:
+        calls.append(arguments)
+        if moment == "after a batch" or len(calls) == 2:
+            if moment == "after a batch":
+                real(self, *arguments)
             raise Killed
-        real(records)  # type: ignore[arg-type]
+        if moment == "before vectors":
+            raise Killed
+        real(self, *arguments)
 
-    monkeypatch.setattr(index._store, "upsert", upsert)
+    monkeypatch.setattr(CodeStore, name, kill)
     with pytest.raises(Killed):
-        index.update()
+        CodeIndex.open(root, WordModel()).update()
     monkeypatch.undo()
 
     again = CodeIndex.open(root, WordModel())
@@ -194,23 +197,44 @@ def test_a_killed_update_is_completed_by_the_next(
     assert again.status()["complete"]
 
 
-def test_a_damaged_or_missing_lexical_file_changes_no_answer(tree: Tree, model: WordModel) -> None:
+def test_damaged_or_missing_columns_change_no_answer(tree: Tree, model: WordModel) -> None:
     root = tree(FILES)
     index = CodeIndex.open(root, model)
     index.update()
     expected = answers(index)
-    file = root / ".codeembed" / "lexical.npz"
-    for damage in (lambda: file.write_bytes(b"PK\3\4 no"), file.unlink):
+    index._catalog.save()
+    pointer = root / ".codeembed" / "columns"
+    folder = root / ".codeembed" / pointer.read_text()
+    assert len(Catalog(index.folder, None)) > 0
+    for damage in (
+        (folder / "ids.npy").unlink,
+        lambda: pointer.write_text("columns-nowhere"),
+        lambda: shutil.rmtree(folder),
+        pointer.unlink,
+    ):
         damage()
         assert answers(CodeIndex.open(root, model)) == expected
 
 
-def test_the_lexical_file_saves_reading_texts(tree: Tree, model: WordModel) -> None:
+def test_columns_save_reading_texts(
+    tree: Tree, model: WordModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = tree(FILES)
     index = CodeIndex.open(root, model)
     index.update()
-    assert index._store is not None
-    assert Catalog(index.folder).refresh(index._store) == 0
+    expected = answers(index)
+    index._catalog.save()
+    (root / "new.py").write_text("def brand_new(): pass\n")
+    index.update()
+    again = CodeIndex.open(root, model)
+    asked: list[int] = []
+    real = CodeStore.chunks
+    monkeypatch.setattr(CodeStore, "chunks", lambda self, ids: asked.extend(ids) or real(self, ids))
+    again.source()
+    assert len(asked) == 1  # the new file's chunk alone
+    (root / "new.py").unlink()
+    again.update()
+    assert answers(again) == expected
 
 
 def test_another_model_is_refused_and_told_what_to_do(tree: Tree, model: WordModel) -> None:
@@ -275,8 +299,10 @@ def test_chunks_that_the_model_refuses_are_told_and_harm_no_other(
     index = CodeIndex.open(root, model)
     report = index.update()
     assert report.failed == ["bad.py:1: text: is poison"]
-    assert report.files == 4
-    # It is tried again, since its file is not complete.
+    assert (report.files, report.waiting) == (5, 1)
+    assert index.search("POISON", 1, mode="lexical")[0].path == "bad.py"
+    assert not index.status()["complete"]
+    # It is tried again.
     assert CodeIndex.open(root, model).update().failed == report.failed
 
 
@@ -284,13 +310,13 @@ def test_files_that_vanish_during_the_update_are_skipped(
     tree: Tree, model: WordModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tree(FILES)
-    real = ChunkWriter.__init__
+    real = CodeStore.files
 
-    def remove_one(self: ChunkWriter, *args: object) -> None:
+    def remove_one(self: CodeStore) -> object:
         (root / "README.md").unlink()
-        real(self, *args)  # type: ignore[arg-type]
+        return real(self)
 
-    monkeypatch.setattr(ChunkWriter, "__init__", remove_one)
+    monkeypatch.setattr(CodeStore, "files", remove_one)
     report = CodeIndex.open(root, model).update()
     assert report.files == 3
     assert report.skipped_by_reason == {"unreadable": 1}

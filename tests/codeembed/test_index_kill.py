@@ -24,7 +24,8 @@ def source(file: int, version: int) -> str:
 
 def rows(index: CodeIndex) -> dict[str, str]:
     assert index._store is not None
-    found = [(record.id, record.text) for record in index._store.scan()]
+    chunks = index._store.chunks(index._store.chunk_ids().tolist())
+    found = [(f"{chunk.path}#{chunk.number}", chunk.text) for chunk in chunks]
     assert len(found) == len(dict(found)), "a row is doubled"
     return dict(found)
 

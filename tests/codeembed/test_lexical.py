@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codeembed.lexical import BM25, save_arrays
+from codeembed.columns import load_columns, save_columns
+from codeembed.lexical import BM25
 from codeembed.tokenize import words
 
 VOCABULARY = [f"w{n}" for n in range(30)]
@@ -60,9 +61,10 @@ def test_after_any_changes_scores_are_those_of_a_fresh_index(tmp_path: Path) -> 
             index.remove(number)
             documents[number] = None
         else:
-            save_arrays(tmp_path / "index.npz", index.arrays())
-            with np.load(tmp_path / "index.npz") as file:
-                index = BM25.from_arrays({name: file[name] for name in file.files})
+            save_columns(tmp_path, index.arrays())
+            arrays = load_columns(tmp_path)
+            assert arrays is not None
+            index = BM25.from_arrays(arrays)
         left = [each for each in documents if each is not None]
         query = rng.choices(VOCABULARY, k=3)
         found = index.scores(query)

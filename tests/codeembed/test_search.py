@@ -9,7 +9,7 @@ import pytest
 from word_model import WordModel
 
 from codeembed import CodeIndex
-from codeembed.search import named_symbols
+from codeembed.ranking import named_symbols
 from mmembed.errors import ConfigError
 
 Tree = Callable[[Mapping[str, "str | bytes"]], Path]

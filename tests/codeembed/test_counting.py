@@ -1,0 +1,84 @@
+"""The quick counter is the exact one, whatever the text."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codeembed.counting import WordPieceCounter, fast_counter
+from codeembed.reading import _mini_tokenizer, reading_of, reading_of_model
+from codeembed.tokens import TokenizerCounter
+from mmembed.static_vectors import read_tokenizer
+
+TOKENIZER = read_tokenizer(_mini_tokenizer())
+QUICK = WordPieceCounter(TOKENIZER)
+EXACT = TokenizerCounter(TOKENIZER)
+
+pieces = st.one_of(
+    st.text(max_size=12),
+    st.sampled_from(
+        [
+            "[CLS]",
+            "[sep]",
+            "\x0b",
+            "\x00",
+            "\x7f",
+            "\r\n",
+            "naïve",
+            "日本",
+            "a" * 101,
+            "İ",
+            "ß",
+            "_x1",
+        ]
+    ),
+    st.text(alphabet="abcXYZ019_+-/ \t\n", max_size=20),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(pieces, max_size=6).map("".join))
+def test_counts_are_the_tokenizers(text: str) -> None:
+    assert QUICK([text, "x", text]) == EXACT([text, "x", text])
+
+
+def test_counts_of_real_files_are_the_tokenizers() -> None:
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    texts = [file.read_text("utf-8") for file in files]
+    rows = [row for text in texts for row in text.splitlines(keepends=True)]
+    assert QUICK(texts) == EXACT(texts)
+    assert QUICK(rows) == EXACT(rows)
+
+
+def test_it_travels_to_other_processes_without_what_it_learned() -> None:
+    QUICK(["def some_function(): pass"])
+    copied = pickle.loads(pickle.dumps(QUICK))
+    assert copied._known == {}
+    assert copied(["def some_function(): pass"]) == EXACT(["def some_function(): pass"])
+
+
+def test_other_tokenizers_are_counted_exactly() -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    other = Tokenizer(models.WordLevel({"a": 0, "?": 1}, unk_token="?"))
+    other.pre_tokenizer = pre_tokenizers.Whitespace()
+    assert isinstance(fast_counter(TOKENIZER), WordPieceCounter)
+    assert isinstance(fast_counter(other), TokenizerCounter)
+
+
+@pytest.mark.parametrize("text", ["", "def parse_args(x): pass", "héé 日本語 [MASK]"])
+def test_what_is_known_of_mini_without_loading_it_is_what_it_says_itself(text: str) -> None:
+    from mmembed.embedder import Embedder
+
+    model = Embedder.from_pretrained("mini")
+    light, loaded = reading_of("mini"), reading_of_model(model)
+    assert light is not None
+    assert light.static is not None
+    assert loaded.static is not None
+    assert light.static.digest == loaded.static.digest
+    assert light.max_tokens == model.max_tokens
+    assert light.count_tokens([text]) == list(model.count_tokens([text]))
