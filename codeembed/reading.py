@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +72,7 @@ def static_of(name: str) -> StaticVectors | None:
 
 
 def _mini_folder() -> Path:
-    import mmembed
-
-    return Path(str(mmembed.__file__)).parent / "models" / "mini"
+    return Path(str(files("mmembed"))) / "models" / "mini"
 
 
 def _mini_config() -> dict[str, Any]:

@@ -29,6 +29,7 @@ ALLOWED = {
         "mmembed.encoded",
         "mmembed.search",
         "mmembed.gpte",
+        "mmembed.static_vectors",
         "mmembed.commands.output",
     ),
 }
