@@ -4,7 +4,8 @@
 
 A stream of photos of twelve megapixels (JPEG, made once) goes through ``mini`` and through a tiny
 random Qwen2-VL, each in a process of its own. Written down is the peak beside the model after every
-hundredth photo; ``tests/test_embedder_memory.py`` holds a shorter stream to the bound.
+hundredth photo; ``tests/test_embedder_memory.py`` holds a shorter stream to the bound. A model
+that is in the result already, with as many photos, is not measured again.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from typing import Any
 import numpy as np
 import torch
 from encode_vlm import own_peak
-from machine import facts, write_result
+from machine import RESULTS, facts, write_result
 from PIL import Image
 
+NAME = "encode_memory"
 WIDTH, HEIGHT = 4000, 3008
-BOUND_MB = 1300.0
+BOUND_MB = 800.0
 
 
 def photo() -> bytes:
@@ -55,6 +57,36 @@ def peaks(name: str, images: int) -> Iterator[tuple[int, float]]:
             yield done, own_peak() - before
 
 
+def finished(result: dict[str, Any]) -> dict[str, Any]:
+    """Models of an earlier run on the same machine, packages and photos that came to its end."""
+    file = RESULTS / f"{NAME}.json"
+    if not file.exists():
+        return {}
+    earlier = json.loads(file.read_text(encoding="utf-8"))
+    same = all(earlier[key] == result[key] for key in ("machine", "photo", "images", "threads"))
+    models = earlier["models"] if same else {}
+    return {name: found for name, found in models.items() if found["done"] == result["images"]}
+
+
+def measure(name: str, result: dict[str, Any]) -> None:
+    """One model in a process of its own; every hundredth photo is written down at once."""
+    command = [sys.executable, __file__, "--only", name, "--images", str(result["images"])]
+    start = time.perf_counter()
+    found: dict[str, int] = {}
+    with subprocess.Popen(
+        [*command, "--threads", str(result["threads"])], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            done, peak = json.loads(line)
+            found[str(done)] = peak
+            result["models"][name] = {"peak_mb_after": found, "done": done}
+            write_result(NAME, result)
+    if process.returncode:
+        raise SystemExit(f"{name}: stopped with {process.returncode}")
+    result["models"][name]["seconds"] = round(time.perf_counter() - start)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=1000)
@@ -74,24 +106,15 @@ def main() -> None:
         "bound_mb": BOUND_MB,
         "models": {},
     }
+    before = finished(result)
     for name in ("mini", "qwen2_vl"):
-        command = [sys.executable, __file__, "--only", name, "--images", str(options.images)]
-        start = time.perf_counter()
-        found: dict[str, int] = {}
-        with subprocess.Popen(
-            [*command, "--threads", str(options.threads)], stdout=subprocess.PIPE, text=True
-        ) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                done, peak = json.loads(line)
-                found[str(done)] = peak
-                result["models"][name] = {"peak_mb_after": found, "done": done}
-                write_result("encode_memory", result)
-        if process.returncode:
-            raise SystemExit(f"{name}: stopped with {process.returncode}")
-        result["models"][name]["seconds"] = round(time.perf_counter() - start)
-        result["models"][name]["within_bound"] = max(found.values()) < BOUND_MB
-        write_result("encode_memory", result)
+        if name in before:
+            result["models"][name] = before[name]
+        else:
+            measure(name, result)
+        largest = max(result["models"][name]["peak_mb_after"].values())
+        result["models"][name]["within_bound"] = largest < BOUND_MB
+        write_result(NAME, result)
     print(json.dumps(result, indent=2))
 
 
