@@ -169,6 +169,7 @@ class RoutedLinear(lora.Linear):
         return torch.linalg.norm(self._turned(changed), dim=1)
 
     def delete_adapter(self, adapter_name: str) -> None:
+        """Forget an adapter; rows that ask for it are an error again."""
         super().delete_adapter(adapter_name)
         self._shares.pop(adapter_name, None)
 

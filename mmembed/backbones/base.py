@@ -24,16 +24,22 @@ class Backbone(Protocol):
     """
 
     @property
-    def modalities(self) -> frozenset[Modality]: ...
+    def modalities(self) -> frozenset[Modality]:
+        """What the model reads."""
+        ...
 
     @property
-    def hidden_size(self) -> int: ...
+    def hidden_size(self) -> int:
+        """Width of its token states."""
+        ...
 
     @property
     def max_tokens(self) -> int: ...
 
     @property
-    def media_budget(self) -> MediaBudget: ...
+    def media_budget(self) -> MediaBudget:
+        """How much of each medium is decoded for it."""
+        ...
 
     @property
     def lora_targets(self) -> str:

@@ -33,6 +33,7 @@ class TextBackbone(nn.Module):
 
     @property
     def tokenizer(self) -> Any:
+        """The encoder's fast tokenizer."""
         return self.encoder.tokenizer
 
     @property

@@ -143,9 +143,11 @@ class Job:
                 )
 
     def part(self, shard: Shard) -> Path:
+        """The file of a shard's vectors."""
         return self.folder / "parts" / f"{shard.name}.parquet"
 
     def errors(self, shard: Shard) -> Path:
+        """The file of what a shard's inputs were refused for."""
         return self.folder / "errors" / f"{shard.name}.parquet"
 
     def counts(self, shard: Shard) -> Counts | None:

@@ -57,6 +57,7 @@ class Output:
 
     @property
     def show_progress(self) -> bool:
+        """Whether a bar may be drawn: only for somebody who is looking."""
         return not self.quiet and sys.stderr.isatty()
 
 

@@ -1,0 +1,1 @@
+"""Metrics, local benchmarks, other harnesses, probes and reports."""

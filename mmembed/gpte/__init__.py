@@ -1,0 +1,1 @@
+"""The core: general-purpose text embeddings, from token states to training."""

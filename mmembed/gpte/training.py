@@ -91,6 +91,7 @@ def run_train(
 
 @contextlib.contextmanager
 def stage_accelerator(stage: TrainStage, folder: Path) -> Iterator[Accelerator]:
+    """An accelerator for a stage, whose trackers end with it."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 

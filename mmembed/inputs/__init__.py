@@ -1,0 +1,1 @@
+"""What a user may pass in, and how it is decoded."""

@@ -59,6 +59,8 @@ _PAGE = re.compile(r"#page=(\d+)$")
 
 @dataclass(frozen=True, slots=True)
 class TextPart:
+    """Words of an item."""
+
     text: str
 
     @property
@@ -68,6 +70,8 @@ class TextPart:
 
 @dataclass(frozen=True, slots=True)
 class ImagePart:
+    """One image of an item."""
+
     source: MediaSource = field(repr=False)
 
     @property

@@ -1,0 +1,1 @@
+"""Training over items of any modality: data, stages and encoders."""

@@ -54,6 +54,7 @@ class MediaEncoder(TrainableEncoder):
 
     @property
     def embedder(self) -> Embedder:
+        """The embedder whose weights are trained."""
         return self._embedder[0]
 
     @property

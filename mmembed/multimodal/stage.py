@@ -136,6 +136,7 @@ def tiny_of(family: str, folder: Path) -> Path:
 
 
 def few(source: MediaSourceConfig) -> MediaSourceConfig:
+    """The same source, cut to the few rows of a trial run."""
     limit = min(source.limit or _ROWS, _ROWS)
     return replace(source, limit=limit, objective=narrow(source.objective))
 

@@ -49,6 +49,8 @@ Operator: TypeAlias = Literal["==", "<", "<=", ">", ">="]
 
 @dataclass(frozen=True, slots=True)
 class Compare:
+    """A field against a value."""
+
     field: str
     op: Operator
     value: Scalar
@@ -56,6 +58,8 @@ class Compare:
 
 @dataclass(frozen=True, slots=True)
 class In:
+    """A field against several values."""
+
     field: str
     values: tuple[Scalar, ...]
 
@@ -78,21 +82,29 @@ class Contains:
 
 @dataclass(frozen=True, slots=True)
 class IsNull:
+    """Whether a field has no value."""
+
     field: str
 
 
 @dataclass(frozen=True, slots=True)
 class Not:
+    """What does not hold."""
+
     part: Filter
 
 
 @dataclass(frozen=True, slots=True)
 class And:
+    """All of several conditions."""
+
     parts: tuple[Filter, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Or:
+    """Any of several conditions."""
+
     parts: tuple[Filter, ...]
 
 

@@ -27,6 +27,7 @@ class Blip2(MatchingTowers):
 
     @property
     def queries(self) -> int:  # type: ignore[override]
+        """Vectors of one picture."""
         return int(self.model.config.num_query_tokens)
 
     @property

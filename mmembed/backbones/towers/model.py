@@ -117,10 +117,12 @@ class TwoTowers(nn.Module):
 
     @property
     def pad_id(self) -> int:
+        """Token that fills a batch up."""
         raise NotImplementedError
 
     @property
     def pads_left(self) -> bool:
+        """Whether it stands before the text."""
         return False
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:

@@ -41,6 +41,7 @@ class PairEncoder(TrainableEncoder):
 
     @property
     def scorer(self) -> PairScorer:
+        """The reranker whose weights are trained."""
         found: Any = self.full
         return found
 

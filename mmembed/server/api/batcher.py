@@ -47,6 +47,7 @@ class Work:
 
     @property
     def cost(self) -> int:
+        """About how many tokens it takes."""
         parts = (part for item in self.items for part in item.parts)
         return sum(1 + len(p.text) // 4 if isinstance(p, TextPart) else _MEDIA_COST for p in parts)
 

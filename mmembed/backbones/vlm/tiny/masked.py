@@ -12,6 +12,7 @@ __all__ = ["gemma3", "mllama", "paligemma"]
 
 
 def paligemma(folder: Path) -> Path:
+    """A tiny random PaliGemma in this folder; the folder."""
     import transformers as hf
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
@@ -30,6 +31,7 @@ def paligemma(folder: Path) -> Path:
 
 
 def gemma3(folder: Path) -> Path:
+    """A tiny random Gemma 3 in this folder; the folder."""
     import transformers as hf
     from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 
@@ -50,6 +52,7 @@ def gemma3(folder: Path) -> Path:
 
 
 def mllama(folder: Path) -> Path:
+    """A tiny random Llama 3.2 Vision in this folder; the folder."""
     import transformers as hf
     from transformers.models.mllama.image_processing_pil_mllama import MllamaImageProcessorPil
 

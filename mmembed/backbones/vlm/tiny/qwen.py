@@ -34,6 +34,7 @@ def _qwen_tokenizer() -> tuple[PreTrainedTokenizerFast, dict[str, int]]:
 
 
 def qwen2_vl(folder: Path) -> Path:
+    """A tiny random Qwen2-VL in this folder; the folder."""
     import transformers as hf
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -63,6 +64,7 @@ def qwen2_vl(folder: Path) -> Path:
 
 
 def qwen2_5_vl(folder: Path) -> Path:
+    """A tiny random Qwen2.5-VL in this folder; the folder."""
     import transformers as hf
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -93,6 +95,7 @@ def qwen2_5_vl(folder: Path) -> Path:
 
 
 def qwen3_vl(folder: Path) -> Path:
+    """A tiny random Qwen3-VL in this folder; the folder."""
     import transformers as hf
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -126,6 +129,7 @@ def qwen3_vl(folder: Path) -> Path:
 
 
 def qwen3_5(folder: Path) -> Path:
+    """A tiny random Qwen3.5 in this folder; the folder."""
     import transformers as hf
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 

@@ -43,6 +43,7 @@ def tokenizer(specials: Sequence[str], **names: str) -> PreTrainedTokenizerFast:
 
 
 def saved(folder: Path, model: Any, fast: Any, processor: Any) -> Path:
+    """Write a model, its tokenizer and its processor to a folder; the folder."""
     with torch.no_grad():  # default initialisation leaves states so small that tests see nothing
         for name, parameter in model.named_parameters():
             if not parameter.any() and not name.endswith("bias"):

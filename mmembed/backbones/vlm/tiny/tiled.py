@@ -24,6 +24,7 @@ _TILES = [f"<row_{r + 1}_col_{c + 1}>" for r in range(6) for c in range(6)]
 
 
 def llava_next(folder: Path) -> Path:
+    """A tiny random LLaVA-NeXT in this folder; the folder."""
     import transformers as hf
     from transformers.models.llava_next.image_processing_pil_llava_next import (
         LlavaNextImageProcessorPil,
@@ -46,6 +47,7 @@ def llava_next(folder: Path) -> Path:
 
 
 def phi4(folder: Path) -> Path:
+    """A tiny random Phi-4-multimodal in this folder; the folder."""
     import transformers as hf
 
     from mmembed.backbones.vlm.phi4_pixels import Phi4Pixels
@@ -80,6 +82,7 @@ def phi4(folder: Path) -> Path:
 
 
 def llava_onevision(folder: Path) -> Path:
+    """A tiny random LLaVA-OneVision in this folder; the folder."""
     import transformers as hf
     from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
         LlavaOnevisionImageProcessorPil,
@@ -102,6 +105,7 @@ def llava_onevision(folder: Path) -> Path:
 
 
 def internvl(folder: Path) -> Path:
+    """A tiny random InternVL in this folder; the folder."""
     import transformers as hf
     from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import (
         GotOcr2ImageProcessorPil,
@@ -134,6 +138,7 @@ def _idefics_processor() -> Any:
 
 
 def idefics3(folder: Path) -> Path:
+    """A tiny random Idefics3 in this folder; the folder."""
     import transformers as hf
 
     fast = _idefics_tokenizer()
@@ -150,6 +155,7 @@ def idefics3(folder: Path) -> Path:
 
 
 def smolvlm(folder: Path) -> Path:
+    """A tiny random SmolVLM in this folder; the folder."""
     import transformers as hf
 
     fast = _idefics_tokenizer()
@@ -166,6 +172,7 @@ def smolvlm(folder: Path) -> Path:
 
 
 def modernvbert(folder: Path) -> Path:
+    """A tiny random ModernVBERT in this folder; the folder."""
     import transformers as hf
 
     fast = _idefics_tokenizer()

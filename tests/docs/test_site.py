@@ -1,0 +1,195 @@
+"""The documentation holds together: links, the site's build, docstrings, and numbers."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
+UNWRITTEN = "<!-- tables: start -->\n<!-- tables: end -->"  # no command has filled the page yet
+FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+
+
+def pages(root: Path) -> list[Path]:
+    """Every Markdown file that people read."""
+    return [*root.glob("*.md"), *(root / "docs").glob("*.md"), *(root / "mmembed").rglob("*.md")]
+
+
+def anchors(file: Path) -> set[str]:
+    """What a heading is linked by, as GitHub and myst make it."""
+    found = set()
+    for line in FENCE.sub("", file.read_text(encoding="utf-8")).splitlines():
+        if line.startswith("#"):
+            words = re.sub(r"[^\w\- ]", "", line.lstrip("#").strip().lower())
+            found.add(words.replace(" ", "-"))
+    return found
+
+
+def test_links_lead_to_files_and_headings(project_root: Path) -> None:
+    broken = []
+    for page in pages(project_root):
+        text = FENCE.sub("", page.read_text(encoding="utf-8"))
+        if UNWRITTEN in text:
+            continue
+        for match in LINK.finditer(text):
+            target = match.group(1) or match.group(2)
+            if re.match(r"[a-z]+:", target):
+                continue
+            path, _, anchor = target.partition("#")
+            file = (page.parent / path).resolve() if path else page
+            if not file.exists() or (anchor and anchor not in anchors(file)):
+                broken.append(f"{page.relative_to(project_root)}: {target}")
+    assert broken == []
+
+
+def test_every_page_is_in_the_site(project_root: Path) -> None:
+    index = (project_root / "docs" / "index.md").read_text(encoding="utf-8")
+    listed = {line for line in index.splitlines() if re.fullmatch(r"[a-z][\w-]*", line)}
+    there = {page.stem for page in (project_root / "docs").glob("*.md")} - {"index"}
+    assert there == listed
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(project_root: Path, tmp_path: Path) -> None:
+    build = pytest.importorskip("sphinx.cmd.build")
+    pytest.importorskip("furo")
+    pytest.importorskip("myst_parser")
+    arguments = ["-q", "-W", "--keep-going", "-d", str(tmp_path / "trees")]
+    docs = str(project_root / "docs")
+    assert build.main([*arguments, docs, str(tmp_path / "site")]) == 0
+    page = (tmp_path / "site" / "api.html").read_text(encoding="utf-8")
+    assert "encode_query" in page
+    assert "late_chunks" in page
+
+
+def numbers(value: Any) -> Iterator[float]:
+    """Every number of a JSON value."""
+    if isinstance(value, bool):
+        return
+    if isinstance(value, (int, float)):
+        yield float(value)
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from numbers(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from numbers(one)
+
+
+def told(text: str) -> list[str]:
+    """The figures that a cell of the table states: those with a point, an exponent, %, or times."""
+    text = re.sub(r"sentence-transformers [\d.]+", "", text)
+    return re.findall(r"\d+(?:\.\d+)?e-?\d+|\d+\.\d+|\d+(?=%| times| files)", text)
+
+
+def found_in(figure: str, values: list[float], text: str) -> bool:
+    """Whether a value rounds to a figure as it is, as a percentage, or as a ratio turned round."""
+    wanted = float(figure)
+    places = len(figure.partition("e")[0].partition(".")[2])
+    if "e" in figure:
+        exponent = int(figure.partition("e")[2])
+        half = 0.5 * 10 ** (exponent - places) * 1.001
+    else:
+        half = 0.5 * 10**-places * 1.001
+    ways = [*values, *(100 * v for v in values), *(1 / v for v in values if v)]
+    return any(abs(way - wanted) <= half for way in ways)
+
+
+def test_numbers_of_the_readme_come_from_files_that_commands_wrote(project_root: Path) -> None:
+    text = (project_root / "README.md").read_text(encoding="utf-8")
+    table = text[text.index("## Results") : text.index("## Limits")]
+    rows = [line for line in table.splitlines() if line.startswith("| ") and "`" in line]
+    assert len(rows) >= 8
+    missing = []
+    for row in rows:
+        _, what, result, peer, command, _ = (cell.strip() for cell in row.split("|"))
+        script = re.search(r"benchmarks/(\w+)\.py", command)
+        name = "reference_scores" if script is None else script.group(1)
+        file = project_root / "benchmarks" / "results" / f"{name}.json"
+        assert file.exists(), f"{what}: no {file.name}"
+        values = list(numbers(json.loads(file.read_text(encoding="utf-8"))))
+        missing += [
+            f"{what}: {figure} is not in {file.name}"
+            for figure in told(f"{result} {peer}")
+            if not found_in(figure, values, row)
+        ]
+    assert missing == []
+
+
+def test_figures_are_recognised() -> None:
+    assert told("0.278 / 0.590, 65% of it, 12 times slower, 3e-7, 2 threads") == [
+        "0.278",
+        "0.590",
+        "65",
+        "12",
+        "3e-7",
+    ]
+    assert found_in("0.59", [0.5936], "")
+    assert not found_in("0.59", [0.5961], "")
+    assert found_in("65", [0.652], "")
+    assert found_in("2.6", [0.385], "")
+    assert found_in("8.5e-7", [8.52e-7], "")
+    assert not found_in("8.5e-7", [8.7e-7], "")
+
+
+def documented(project_root: Path) -> tuple[list[str], int]:
+    """Public names without a docstring, and how many public names there are.
+
+    Public are modules, what a module lists in ``__all__``, and the public methods of its classes. A
+    method that a protocol or base class of the project documents is documented there.
+    """
+    files = [
+        file
+        for package in ("mmembed", "codeembed")
+        for file in sorted((project_root / package).rglob("*.py"))
+    ]
+    trees = {file: ast.parse(file.read_bytes()) for file in files}
+    contracts = {
+        method.name
+        for tree in trees.values()
+        for one in ast.walk(tree)
+        if isinstance(one, ast.ClassDef)
+        for method in one.body
+        if isinstance(method, ast.FunctionDef) and ast.get_docstring(method)
+    }
+    missing, count = [], 0
+    for file, tree in trees.items():
+        place = file.relative_to(project_root)
+        count += 1
+        if not ast.get_docstring(tree):
+            missing.append(f"{place}: the module")
+        public = _exported(tree)
+        for node in tree.body:
+            if not isinstance(node, (ast.FunctionDef, ast.ClassDef)) or node.name not in public:
+                continue
+            count += 1
+            if not ast.get_docstring(node):
+                missing.append(f"{place}:{node.lineno} {node.name}")
+            for method in node.body if isinstance(node, ast.ClassDef) else ():
+                if not isinstance(method, ast.FunctionDef) or method.name.startswith("_"):
+                    continue
+                count += 1
+                if not ast.get_docstring(method) and method.name not in contracts:
+                    missing.append(f"{place}:{method.lineno} {node.name}.{method.name}")
+    return missing, count
+
+
+def _exported(tree: ast.Module) -> set[str]:
+    for node in tree.body:
+        if isinstance(node, ast.Assign):
+            names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+            if names == ["__all__"]:
+                return set(ast.literal_eval(node.value))
+    return set()
+
+
+def test_everything_public_has_a_docstring(project_root: Path) -> None:
+    missing, count = documented(project_root)
+    assert count > 1500
+    assert missing == []
