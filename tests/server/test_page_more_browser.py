@@ -61,10 +61,10 @@ def test_heat_shows_where_and_says_it(page: Page) -> None:
     button.click()
     expect(page.locator("#heat-status")).to_contain_text("lower right")
     expect(button).to_have_attribute("aria-pressed", "true")
-    alpha = "canvas => canvas.getContext('2d').getImageData(%s, 1, 1).data[3]"
+    red = "canvas => canvas.getContext('2d').getImageData(%s, 1, 1).data[0]"
     canvas = page.locator("canvas.heat")
-    assert canvas.evaluate(alpha % "canvas.width - 5, canvas.height - 5") > 150
-    assert canvas.evaluate(alpha % "5, 5") < 60
+    assert canvas.evaluate(red % "canvas.width - 5, canvas.height - 5") > 200
+    assert canvas.evaluate(red % "5, 5") < 80
     button.click()
     expect(canvas).to_have_count(0)
     page.get_by_role("button", name="Close").click()

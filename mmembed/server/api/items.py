@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from mmembed.errors import InputError
 from mmembed.inputs.items import Item, parse_item
+from mmembed.inputs.unicode import valid_text
 from mmembed.server.api.schemas import MAX_ITEMS, Content
 from mmembed.server.errors import RequestError
 
@@ -43,7 +44,10 @@ def items_of(request: Any, fetch: Fetch | None) -> tuple[list[Item], list[str]]:
         reason = "input: token ids depend on a tokenizer that the server does not share: send text"
         raise RequestError(HTTPStatus.BAD_REQUEST, "input", reason)
     items = [item_of(one, fetch, f"input[{i}]") for i, one in enumerate(given)]
-    words = ["\n".join(p.text for p in item.parts if hasattr(p, "text")) for item in items]
+    # A tokenizer takes no lone surrogates, which JSON can hold.
+    words = [
+        valid_text("\n".join(p.text for p in item.parts if hasattr(p, "text"))) for item in items
+    ]
     return items, words
 
 

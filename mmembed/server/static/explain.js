@@ -42,13 +42,22 @@ function paint(canvas, rows, columns, values) {
   const pixels = context.createImageData(columns, rows);
   flat.forEach((value, i) => {
     const heat = high > low ? (value - low) / (high - low) : 0;
-    pixels.data.set([255, 190 - 150 * heat, 40, 215 * heat ** 1.5], 4 * i);
+    pixels.data.set([...warmth(heat), 165], 4 * i);
   });
   context.putImageData(pixels, 0, 0);
   const large = canvas.getContext("2d");
   large.imageSmoothingEnabled = true;
   large.imageSmoothingQuality = "high";
   large.drawImage(small, 0, 0, canvas.width, canvas.height);
+}
+
+// From night blue over red to yellow, by which one knows it on any picture, and in grey.
+const RAMP = [[8, 10, 60], [110, 25, 110], [220, 60, 50], [252, 150, 20], [255, 240, 110]];
+
+function warmth(heat) {
+  const at = heat * (RAMP.length - 1);
+  const low = Math.min(Math.floor(at), RAMP.length - 2);
+  return RAMP[low].map((value, i) => value + (at - low) * (RAMP[low + 1][i] - value));
 }
 
 /** Buttons that go to the best moments of the clip in `stage`, which starts at the best of them. */

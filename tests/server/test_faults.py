@@ -1,0 +1,100 @@
+"""Broken media, malformed requests and the schema's own fuzzer: no 500, no path, no trace."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from colour_model import ColourModel
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from faults import Requests, broken_media, fault
+
+from mmembed import Embedder, Reranker
+from mmembed.backbones.towers.tiny import tiny_towers
+from mmembed.search.index import Index
+from mmembed.server.api.service import Service
+from mmembed.server.app import create_app
+from mmembed.server.indexing import Indexing
+
+
+@pytest.fixture(scope="module")
+def whole(
+    media_folder: Path, colour_index: Index, tmp_path_factory: pytest.TempPathFactory
+) -> FastAPI:
+    """Everything that is served: page, media, indexing, and the API over tiny models."""
+    folder = tmp_path_factory.mktemp("models")
+    model = Embedder.from_pretrained(tiny_towers("blip2", folder / "blip2"), device="cpu")
+    judge = Reranker.from_pretrained(tiny_towers("blip", folder / "blip"), device="cpu")
+    return create_app(
+        colour_index,
+        ColourModel(),
+        media_roots=[media_folder],
+        service=Service.of({"small": model}, {"judge": judge}),
+        indexing=Indexing(colour_index, [tmp_path_factory.mktemp("empty")]),
+    )
+
+
+@pytest.fixture(scope="module")
+def sender(whole: FastAPI) -> Iterator[TestClient]:
+    with TestClient(whole, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.mark.parametrize("name", list(broken_media()))
+def test_broken_media_are_refused_in_a_sentence(sender: TestClient, name: str) -> None:
+    data = broken_media()[name]
+    text = base64.b64encode(data).decode()
+    answers = [sender.post("/api/search", files={"image": ("shot.png", data)})]
+    for kind in ("image", "video", "document"):
+        answers.append(sender.post("/v1/embeddings", json={"input": {kind: text}}))
+        answers.append(sender.post("/v1/search", json={"query": {kind: text}}))
+        answers.append(sender.post("/v1/rerank", json={"query": "a", "documents": [{kind: text}]}))
+    for answer in answers:
+        assert fault(answer.status_code, answer.text) == ""
+
+
+def test_malformed_requests_are_the_client_s_fault(sender: TestClient) -> None:
+    found = sender.get("/api/search", params={"q": "red", "k": 20}).json()["results"]
+    requests = Requests(0, [each["id"] for each in found if each["id"]])
+    statuses = set()
+    for _ in range(400):
+        method, path, how = requests.next()
+        answer = sender.request(method, path, **how)
+        assert fault(answer.status_code, answer.text) == "", (method, path, how)
+        statuses.add(answer.status_code)
+    assert {200, 400, 404, 422} <= statuses  # all kinds of answers were seen
+    again = sender.get("/api/search", params={"q": "red", "k": 20}).json()["results"]
+    assert [each["id"] for each in again] == [each["id"] for each in found]
+
+
+def test_the_schema_s_own_fuzzer_finds_nothing(whole: FastAPI, sender: TestClient) -> None:
+    schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
+    from hypothesis import HealthCheck, Phase, given, settings
+
+    schema = schemathesis.openapi.from_dict(whole.openapi())
+    tried = 0
+    for result in schema.get_all_operations():
+        operation = result.ok()
+
+        @given(case=operation.as_strategy())
+        @settings(
+            max_examples=5,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        def check(case: object) -> None:
+            nonlocal tried
+            sent = case.as_transport_kwargs(base_url="http://127.0.0.1")  # type: ignore[attr-defined]
+            sent = {name: sent[name] for name in sent if name not in ("cookies", "timeout")}
+            answer = sender.request(**sent)
+            assert fault(answer.status_code, answer.text) == "", sent
+            tried += 1
+
+        check()
+    assert tried > 40
