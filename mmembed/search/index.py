@@ -17,11 +17,11 @@ from mmembed.search.file_sync import FileMetadata, FileSync
 from mmembed.search.filter_parser import parse_filter
 from mmembed.search.filters import And, Compare, Filter, FilterLike, In, Not
 from mmembed.search.item_plan import ItemMetadata, check_lengths, plan_items
-from mmembed.search.lance_store import LanceStore
 from mmembed.search.late import LateInteraction, TokenStorage, storage_for
-from mmembed.search.layout import FIELDS, Location, check_model, describe_model, locate
+from mmembed.search.layout import FIELDS, check_model, describe_model
 from mmembed.search.model import EmbeddingModel
 from mmembed.search.pipeline import Mode, Question, answer
+from mmembed.search.places import Place, place_of
 from mmembed.search.ranking import Ranked, rank_dense
 from mmembed.search.results import AddReport, Hit, IndexStats, hit_of
 from mmembed.search.steps import PairModel
@@ -54,12 +54,13 @@ class Index:
 
     def __init__(
         self,
-        location: Location,
+        place: Place,
         model: EmbeddingModel | str | None,
         late: LateInteraction | None = None,
         dim: int | None = None,
     ) -> None:
-        self._location = location
+        self._place = place
+        self._location = place.location
         self._late = late
         self._dim = dim
         self._model_name = model if isinstance(model, str) else None
@@ -80,7 +81,8 @@ class Index:
 
         Args:
             path: a folder of media, whose index lives in ``.mmembed`` inside it; or the folder of
-                an index: one that holds an index already, is empty, or does not exist.
+                an index: one that holds an index already, is empty, or does not exist; or a
+                collection on a server, ``qdrant://HOST/COLLECTION``.
             model: the model, or a name for ``Embedder.from_pretrained``. By default the model that
                 the index records, or ``"mini"`` for a new one, loaded when it is first needed.
             create: whether an index may be made where there is none.
@@ -95,8 +97,7 @@ class Index:
         """
         if Path(path).expanduser().is_file():
             raise InputError(str(path), "is a file", "give a folder of media or of an index")
-        location = locate(path, LanceStore.exists(Path(path).expanduser()))
-        index = cls(location, model, late, dim)
+        index = cls(place_of(path), model, late, dim)
         if index._store is None and not create:
             raise InputError(str(path), "holds no index", "add something to it first")
         return index
@@ -333,26 +334,24 @@ class Index:
     @property
     def _store(self) -> VectorStore | None:
         """The store, or None while nobody has made it: another process may, at any time."""
-        folder = self._location.folder
-        if self._opened is None and LanceStore.exists(folder):
-            self._opened = self._checked(LanceStore.open(folder))
+        if self._opened is None and self._place.exists():
+            self._opened = self._checked(self._place.open())
         return self._opened
 
     def _writable_store(self) -> VectorStore:
         store = self._store
         if store is None:
             self._model = model = self._cut(self.model, self._dim)
-            folder = self._location.folder
             meta, summary_dim = describe_model(model), 0
             if self._late is not None:
                 storage = storage_for(model, self._late)
                 meta, summary_dim = meta | storage.as_meta(), storage.encoding.dim
             try:
-                store = LanceStore.create(
-                    folder, dim=model.dim, fields=FIELDS, meta=meta, summary_dim=summary_dim
+                store = self._place.create(
+                    dim=model.dim, fields=FIELDS, meta=meta, summary_dim=summary_dim
                 )
             except FileExistsError:  # another process was faster
-                store = self._checked(LanceStore.open(folder))
+                store = self._checked(self._place.open())
             self._opened = store
         return store
 
