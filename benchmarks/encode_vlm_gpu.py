@@ -32,6 +32,7 @@ from torch import nn
 
 MAX_PIXELS = 1280 * 28 * 28
 FRAME_PIXELS = 256 * 28 * 28
+SYSTEM = "You are a helpful assistant."
 Encode = Callable[[list[Any]], Any]
 
 _ROPE = {"rope_type": "default", "rope_theta": 1e6}
@@ -207,7 +208,7 @@ def ours(folder: Path, device: torch.device, compiled: bool) -> Encode:
     backbone = backbone.to(device).eval()
     if compiled:
         compile_blocks(backbone)
-    config = EmbedderConfig(pooling="last", prompts=dict(backbone.prompts), batch_tokens=16384)
+    config = EmbedderConfig(pooling="last", prompts={"": SYSTEM}, batch_tokens=16384)
     model = Embedder(backbone, config)
     return lambda items: model.encode(items, show_progress=False)
 
@@ -234,7 +235,7 @@ def plain(folder: Path, device: torch.device) -> Encode:
     model = AutoModel.from_pretrained(folder, dtype=torch.bfloat16).to(device).eval()
     processor = AutoProcessor.from_pretrained(folder)
     processor.tokenizer.padding_side = "left"
-    head = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
+    head = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n"
     tail = "<|im_end|>\n<|im_start|>assistant\n<|endoftext|>"
     frame = "<|vision_start|><|{}_pad|><|vision_end|>"
 
@@ -332,8 +333,13 @@ def measured(
     rate: float,
     rounds: int,
     device: torch.device,
+    reference: dict[str, Any],
 ) -> dict[str, Any]:
-    """Rates of one system over every case, or why it has none."""
+    """Rates of one system over every case, or why it has none.
+
+    The first system's vectors go into ``reference``, and the others are compared with them: who
+    reads other tokens shows.
+    """
     try:
         encode = make()
     except _FAILURES as error:
@@ -343,15 +349,19 @@ def measured(
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         try:
-            encode(items)  # warm: kernels are chosen, and compiled where wanted
+            # Warm: kernels are chosen, and compiled where wanted.
+            vectors = torch.as_tensor(encode(items)).float()
             times = [timed(lambda items=items: encode(items), device) for _ in range(rounds)]
         except _FAILURES as error:
             found[case] = {"not_measured": f"{type(error).__name__}: {error}"[:400]}
             continue
+        cosines = (vectors * reference.setdefault(case, vectors)).sum(dim=1)
         tokens, flops = work[case]
         median = statistics.median(times)
         found[case] = {
             "seconds": [round(t, 3) for t in times],
+            "cosine_to_first_mean": round(cosines.mean().item(), 4),
+            "cosine_to_first_min": round(cosines.min().item(), 4),
             "inputs_per_second": round(len(items) / median, 2),
             "tokens_per_second": round(tokens / median),
             "linear_tflops": round(flops / median / 1e12, 3),
@@ -394,8 +404,9 @@ def main() -> None:
             work = {case: work_of(folder, items) for case, items in inputs.items()}
             systems = systems_of(shape, folder, device, compiled=options.compile)
             result[shape] = {}
+            reference: dict[str, Any] = {}
             for system, make in systems.items():
-                found = measured(make, inputs, work, rate, options.rounds, device)
+                found = measured(make, inputs, work, rate, options.rounds, device, reference)
                 result[shape][system] = found
                 print(json.dumps({shape: {system: found}}), flush=True)
                 gc.collect()

@@ -16,6 +16,7 @@ from torch import nn
 from mmembed.embedder import default_device
 from mmembed.encoding import token_budget_batches
 from mmembed.errors import ConfigError, InputError, ModelLoadError
+from mmembed.gpte.rows import Row
 from mmembed.inputs.decode import Decoded, decode_stream
 from mmembed.inputs.decoded import DecodedItem
 from mmembed.inputs.items import ItemLike
@@ -183,23 +184,33 @@ class Reranker:
     def _scores(self, pairs: list[Pair], first: int, on_error: str) -> list[float]:
         places = list(range(len(pairs)))
         scores = [float("nan")] * len(pairs)
-        while places:
-            try:
-                rows = self.scorer.prepare([pairs[i] for i in places])
-                break
-            except InputError as error:
-                if error.position is None:
-                    raise
-                bad = places.pop(error.position)
-                if on_error == "raise":
-                    raise error.at(first + bad) from None
-        else:
+        if not pairs:
             return scores
+        try:
+            rows = self.scorer.prepare(pairs)
+        except InputError as error:
+            if error.position is None:
+                raise
+            if on_error == "raise":
+                raise error.at(first + error.position) from None
+            places, rows = self._readable(pairs)
         for batch in token_budget_batches([row.tokens for row in rows], self.batch_tokens):
             logits = self.scorer(self.scorer.collate([rows[i] for i in batch]))
             for i, score in zip(batch, torch.sigmoid(logits.float()).tolist(), strict=True):
                 scores[places[i]] = score
         return scores
+
+    def _readable(self, pairs: list[Pair]) -> tuple[list[int], list[Row]]:
+        """Rows of the pairs that can be prepared, and their numbers; each is tried once."""
+        places: list[int] = []
+        rows: list[Row] = []
+        for i, pair in enumerate(pairs):
+            try:
+                rows += self.scorer.prepare([pair])
+            except InputError:
+                continue
+            places.append(i)
+        return places, rows
 
 
 _NOTHING = object()

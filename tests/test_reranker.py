@@ -110,6 +110,27 @@ def test_bad_documents_are_named_or_left_out(model: Reranker, tmp_path: Path) ->
     assert np.isnan(scores).tolist() == [False, True, False]
     assert [hit.index for hit in model.rank("q", documents, on_error="none")].count(1) == 0
     np.testing.assert_allclose(scores[[0, 2]], model.score("q", ["a text", "b"]), atol=1e-6)
+    assert np.isnan(model.score("q", documents[1:2], on_error="none")).all()
+
+
+def test_pairs_that_do_not_fit_are_named_or_left_out(checkpoint: Path) -> None:
+    """Found while preparing, with their whole window at hand."""
+    from mmembed.inputs.decoded import DecodedItem
+
+    album = {"image": [image(seed) for seed in range(9)]}
+    documents = ["a text", album, image(1), album]
+    pairs = [("q", document) for document in documents]
+    whole, tight = (YesNoReranker.from_folder(checkpoint, SETTINGS) for _ in range(2))
+    one = (DecodedItem(("q",)), DecodedItem((documents[2],)))
+    tight.backbone = tight.backbone.with_settings(max_tokens=whole.prepare([one])[0].tokens)
+    model = Reranker(tight)
+    with pytest.raises(InputError, match="tokens without its text") as caught:
+        model.score_pairs(pairs)
+    assert caught.value.position == 1
+    scores = model.score_pairs(pairs, on_error="none")
+    assert np.isnan(scores).tolist() == [False, True, False, True]
+    expected = Reranker(whole).score("q", documents[::2])
+    np.testing.assert_allclose(scores[[0, 2]], expected, atol=1e-6)
 
 
 def test_long_documents_lose_their_end_and_never_the_question(model: Reranker) -> None:
