@@ -60,6 +60,8 @@ class EncoderConfig:
             which leaves heads and prefixes.
         lm_head: load the language-model head too, for token tasks.
         dropout: sets every dropout of the model; None keeps what its config says.
+        positive_dropout: the rate at which positives are read, where it is another, for two views
+            of one text (SCD).
         lengthen: more positions.
         gradient_checkpointing: recompute activations in the backward pass.
     """
@@ -71,6 +73,7 @@ class EncoderConfig:
     train: Literal["all", "biases", "none"] = "all"
     lm_head: bool = False
     dropout: float | None = None
+    positive_dropout: float | None = None
     lengthen: Lengthen | None = None
     gradient_checkpointing: bool = False
 

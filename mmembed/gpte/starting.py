@@ -10,6 +10,7 @@ from torch import nn
 
 from mmembed.errors import ConfigError
 from mmembed.gpte.config import EncoderConfig, LoraSettings, ScheduleConfig
+from mmembed.gpte.dropout import set_dropout
 from mmembed.gpte.long_context import (
     interpolate_positions,
     interpolate_rope,
@@ -35,14 +36,6 @@ _LENGTHEN: Mapping[str, Callable[[PreTrainedModel, int], None]] = {
     "ntk": ntk_rope,
     "yarn": yarn_rope,
 }
-_DROPOUTS = (
-    "dropout",
-    "attention_dropout",
-    "hidden_dropout",
-    "activation_dropout",
-    "dropout_rate",
-    "layerdrop",
-)
 
 
 def start_encoder(config: EncoderConfig, weights: str | Path | None = None) -> TextEncoder:
@@ -71,7 +64,7 @@ def start_encoder(config: EncoderConfig, weights: str | Path | None = None) -> T
     if encoder.calibration is not None:
         raise ConfigError(f"{source}: is calibrated, which training would make wrong: start before")
     if config.dropout is not None:
-        _set_dropout(encoder.full, config.dropout)
+        set_dropout(encoder.full, config.dropout)
     if config.train == "none":
         encoder.full.requires_grad_(False)
     elif config.train == "biases":
@@ -80,6 +73,8 @@ def start_encoder(config: EncoderConfig, weights: str | Path | None = None) -> T
     if config.lora is not None:
         _adapt(encoder, config.lora)
     if config.gradient_checkpointing:
+        if config.positive_dropout is not None:
+            raise ConfigError("gradient checkpointing reads again at one rate: no positive_dropout")
         encoder.full.gradient_checkpointing_enable({"use_reentrant": False})
     if not any(parameter.requires_grad for parameter in encoder.parameters()):
         raise ConfigError(
@@ -128,13 +123,3 @@ def _adapt(encoder: TextEncoder, lora: LoraSettings) -> None:
         targets=targets,
         dora=lora.dora,
     )
-
-
-def _set_dropout(model: nn.Module, probability: float) -> None:
-    """Set dropout modules, and the rates that attention layers keep as plain numbers."""
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = probability
-        for name in _DROPOUTS:
-            if isinstance(getattr(module, name, None), float):
-                setattr(module, name, probability)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from mmembed.gpte.config import BatchConfig, MomentumConfig
 from mmembed.gpte.data.batches import ExampleBatch
+from mmembed.gpte.dropout import dropout_at
 from mmembed.gpte.gradcache import CachedColumn, cached_backward, chunk_rows, join_outputs
 from mmembed.gpte.protocols import Columns, Loss, Objective, Outputs
 from mmembed.gpte.queue import MomentumQueue, momentum_update
@@ -120,6 +122,7 @@ class Stepper:
         seed: of the tasks' masks.
         states: whether objectives read token states.
         verify: compare both passes of the cache.
+        rates: of the encoder's dropout, by column, where a column has its own.
     """
 
     accelerator: Accelerator
@@ -132,6 +135,7 @@ class Stepper:
     seed: int = 0
     states: bool = False
     verify: bool = False
+    rates: Mapping[str, float] = field(default_factory=dict)
     _keys: tuple[Outputs, Tensor | None] | None = field(default=None, init=False)
 
     def backward(self, batch: ExampleBatch, step: int, share: float, last: bool) -> Loss:
@@ -173,7 +177,7 @@ class Stepper:
             outputs = {
                 name: frozen[name]
                 if name in frozen
-                else join_outputs([self.model(self.encoder.collate(rows)) for rows in parts])
+                else join_outputs([self._read(name, self.encoder.collate(rows)) for rows in parts])
                 for name, parts in chunks.items()
                 if goal is not None or self._reads_outputs(name)
             }
@@ -223,6 +227,7 @@ class Stepper:
                 self.model,
                 parts,
                 self.encoder.collate,
+                partial(self._read, name),
                 states=self.states,
                 auxiliary=auxiliary(name),
             )
@@ -238,6 +243,13 @@ class Stepper:
             last_step=last,
             verify=self.verify,
         )
+
+    def _read(self, column: str, batch: Any) -> Outputs:
+        """The model's outputs, under the column's own dropout if it has one."""
+        rate = self.rates.get(column)
+        with nullcontext() if rate is None else dropout_at(self.encoder.full, rate):
+            made: Outputs = self.model(batch)
+        return made
 
     def _works(self, chunks: Mapping[str, list[list[Row]]], step: int) -> dict[str, list[Work]]:
         rank = self.accelerator.process_index

@@ -130,6 +130,7 @@ class Trainer:
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         kept = (self.scheduler, self.progress, *([follower] if follower else []))
         accelerator.register_for_checkpointing(*kept)
+        positive = stage.encoder.positive_dropout
         self.stepper = Stepper(
             accelerator,
             self.model,
@@ -141,6 +142,7 @@ class Trainer:
             seed,
             states=any(_reads_states(goal.objective) for goal in goals.values()),
             verify=stage.verify_cache,
+            rates={} if positive is None else {"positive": positive},
         )
 
     def run(self, stop_after: int | None = None) -> bool:

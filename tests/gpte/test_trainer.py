@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from training_cases import recipe, write_rows
 
 from mmembed.errors import ConfigError, InputError, TrainingError
+from mmembed.gpte.dropout import dropout_at, set_dropout
 from mmembed.gpte.recipe import Recipe, to_yaml
 from mmembed.gpte.run import run_recipe
 from mmembed.gpte.text_encoder import TextEncoder
@@ -262,3 +263,40 @@ def test_biases_alone(tmp_path: Path) -> None:
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed
     assert all(name.endswith("bias") for name in changed)
+
+
+def test_positives_are_read_under_their_own_dropout(tmp_path: Path) -> None:
+    """Two views of one text: alike without dropout, and different where positives have some."""
+    losses: dict[str, list[float]] = {}
+    for name, batch in {"plain": {"size": 4}, "cached": {"size": 4, "chunk_rows": 2}}.items():
+        for rate in (0.0, 0.3):
+            stage = {
+                "source": {"positive": "query", "label": "score"},
+                "objective": {"name": "cosine"},
+                "batch": batch,
+                "schedule": {"steps": 2, "lr": 1e-9},
+                "encoder": {"dropout": 0.0, "positive_dropout": rate},
+            }
+            folder = tmp_path / f"{name}{rate}"
+            rows = [{"query": f"text {i}", "score": 1.0} for i in range(8)]
+            folder.mkdir()
+            (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+            run_recipe(
+                recipe(folder, stage),
+                on_step=lambda _, step, key=f"{name}{rate}": losses.setdefault(key, []).append(
+                    step.loss
+                ),
+            )
+    for name in ("plain", "cached"):
+        assert losses[f"{name}0.0"] == pytest.approx([0.0, 0.0], abs=1e-10)
+        assert min(losses[f"{name}0.3"]) > 1e-4
+    model = torch.nn.Sequential(torch.nn.Dropout(0.2), torch.nn.Linear(2, 2))
+    with dropout_at(model, 0.5):
+        assert model[0].p == 0.5
+    assert model[0].p == 0.2
+    set_dropout(model, 0.1)
+    assert model[0].p == 0.1
+    both = {"encoder": {"positive_dropout": 0.1, "gradient_checkpointing": True}}
+    refused = recipe(tmp_path / "both", both)
+    with pytest.raises(ConfigError, match="no positive_dropout"):
+        run_recipe(refused)
