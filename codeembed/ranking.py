@@ -16,13 +16,17 @@ from pathlib import PurePosixPath
 
 from codeembed.tokenize import identifiers, parts, words
 
-__all__ = ["Candidate", "named_symbols", "rank"]
+__all__ = ["Candidate", "is_symbol", "named_symbols", "rank"]
 
 _RRF = 60
-# A definition of a name in the query is worth this many first places.
+# A definition is worth this many first places where the query is its name, and where the query
+# mentions it among other words.
 _DEFINITION = 2.0
-_STEM = 0.5
-_PATH = 0.25
+_MENTION = 0.75
+# Shares that a score gains: a fused score falls by a third over the first thirty ranks, so that
+# small ones decide: for the file's name, and its folders.
+_STEM = 0.1
+_PATH = 0.05
 _COHERENCE = 0.2
 _PENALTIES = (
     (re.compile(r"(?:^|/)(?:tests?|testing|specs?|__tests__)/|(?:^|/)(?:test_[^/]*|conftest\.py$)"
@@ -78,16 +82,16 @@ def rank(
         for position, each in enumerate(found, start=1):
             each.score += weights(each).get(name, 0.0) / (_RRF + position)
     asked = set(words(query))
-    first = 1.0 / (_RRF + 1)
+    symbol = is_symbol(query)
     files: dict[str, float] = defaultdict(float)
     for each in candidates:
         files[each.path] += each.score
     for each in candidates:
         own = each.score
         each.score += _COHERENCE * min(files[each.path] - own, own)
-        each.score += first * _of_path(each.path, asked)
+        each.score *= 1.0 + _of_path(each.path, asked)
         if each.defines:
-            each.score += first * _DEFINITION
+            each.score += (_DEFINITION if symbol else _MENTION) / (_RRF + 1)
         each.score *= _penalty(each.path, asked)
     return sorted(by_place, key=lambda each: -round(each.score, 9))
 
@@ -99,9 +103,14 @@ def named_symbols(query: str) -> set[str]:
     index" does not ask for whatever is called ``search``.
     """
     names = identifiers(query)
-    if len(names) > 1 and not re.fullmatch(r"[\w.:#()]+", query.strip()):
+    if not is_symbol(query):
         names = [name for name in names if _CODE_LIKE.search(name)]
     return {name.lower() for name in names}
+
+
+def is_symbol(query: str) -> bool:
+    """Whether a query is one symbol, maybe of several parts: ``parse_args``, ``Foo.bar()``."""
+    return re.fullmatch(r"[\w.:#()]+", query.strip()) is not None
 
 
 def _of_path(path: str, asked: set[str]) -> float:

@@ -14,7 +14,7 @@ from codeembed.catalog import Catalog
 from codeembed.database import ChunkRow, CodeStore
 from codeembed.ignore import IgnoreRules
 from codeembed.languages import normalise_name
-from codeembed.ranking import Candidate, named_symbols, rank
+from codeembed.ranking import Candidate, is_symbol, named_symbols, rank
 from codeembed.results import CodeHit
 from codeembed.tokenize import words
 
@@ -29,8 +29,9 @@ Mode = Literal["hybrid", "dense", "static", "lexical"]
 # middle can still win.
 _CANDIDATES = 5
 _MIN_CANDIDATES = 50
-_WEIGHTS = {"lexical": 1.0, "static": 0.4, "dense": 1.0}
+_WEIGHTS = {"lexical": 1.0, "static": 0.3, "dense": 1.0}
 _RELATED_WORDS = 40
+_RARE = 1
 
 Floats = npt.NDArray[np.float32]
 
@@ -206,7 +207,9 @@ def _gather(
             if np.isfinite(scores[row]) and (name != "lexical" or scores[row] > 0)
         }
         key = (number, row)
-        found[key] = Candidate(key, "", scores_of, defines=row in defining)
+        # What several places define is a common word, and a longer query asks for none of them.
+        telling = len(defining) <= _RARE or is_symbol(question.text)
+        found[key] = Candidate(key, "", scores_of, defines=telling and row in defining)
 
 
 def _best(scores: npt.NDArray[np.floating], k: int, *, positive: bool) -> list[int]:
