@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -195,9 +195,9 @@ class Job:
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """A path to write to, which becomes ``target`` if all goes well and is gone otherwise."""
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
+    # Not by tempfile, whose files no other user of a shared folder may read.
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    temporary.touch(exist_ok=False)
     try:
         yield temporary
         with temporary.open("rb+") as written:
@@ -211,14 +211,12 @@ def _created(file: Path, text: str) -> bool:
     """Write a file that must not be there; False if it is. Never is half of it seen."""
     if file.exists():
         return False
-    handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        os.link(name, file)
+        temporary.write_text(text, encoding="utf-8")
+        os.link(temporary, file)
     except FileExistsError:
         return False
     finally:
-        with suppress(FileNotFoundError):
-            Path(name).unlink()
+        temporary.unlink(missing_ok=True)
     return True

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from mmembed.search.damage import naming_damage
 from mmembed.search.filter_parser import compile_filter
 from mmembed.search.filters import In, to_sql
 from mmembed.search.lock import WriterLock
@@ -141,7 +142,8 @@ class LanceStore:
         folder = Path(folder)
         if not cls.exists(folder):
             raise FileNotFoundError(f"{folder}: holds no index")
-        return cls(folder, _connect(folder).open_table(_TABLE))
+        with naming_damage(folder):
+            return cls(folder, _connect(folder).open_table(_TABLE))
 
     @property
     def dim(self) -> int:
@@ -185,13 +187,16 @@ class LanceStore:
             checked = check_records(records, self._dim, self.fields, self.summary_dim)
             if not checked:
                 return
-            merge = self._table.merge_insert("id")
-            merge = merge.when_matched_update_all().when_not_matched_insert_all()
-            merge.execute(_to_arrow(checked, self._table.schema))
+            with naming_damage(self._folder):
+                merge = self._table.merge_insert("id")
+                merge = merge.when_matched_update_all().when_not_matched_insert_all()
+                merge.execute(_to_arrow(checked, self._table.schema))
 
     def delete(self, where: FilterLike) -> int:
         with self.writing():
-            return int(self._table.delete(self._predicate(where)).num_deleted_rows)
+            predicate = self._predicate(where)
+            with naming_damage(self._folder):
+                return int(self._table.delete(predicate).num_deleted_rows)
 
     def search(self, vector: Vector, k: int, where: FilterLike | None = None) -> list[StoreHit]:
         query = check_query_vector(vector, self._dim)
@@ -205,7 +210,8 @@ class LanceStore:
             search = search.nprobes(_probes(rows)).refine_factor(refine)
         # The score column is asked for by name: otherwise each query logs a deprecation warning.
         search = search.where(predicate, prefilter=True).select([*self._columns(), "_distance"])
-        found = search.limit(k).to_arrow().to_pylist()
+        with naming_damage(self._folder):
+            found = search.limit(k).to_arrow().to_pylist()
         return [StoreHit(_to_record(row), 1.0 - row["_distance"]) for row in found]
 
     def search_text(self, query: str, k: int, where: FilterLike | None = None) -> list[StoreHit]:
@@ -215,7 +221,8 @@ class LanceStore:
         # As a MatchQuery every character is text: there is no query syntax to escape.
         search = self._table.search(MatchQuery(query, "text"), query_type="fts")
         search = search.where(predicate, prefilter=True).select([*self._columns(), "_score"])
-        found = search.limit(k).to_arrow().to_pylist()
+        with naming_damage(self._folder):
+            found = search.limit(k).to_arrow().to_pylist()
         return [StoreHit(_to_record(row), row["_score"]) for row in found]
 
     def search_summary(
@@ -223,11 +230,12 @@ class LanceStore:
     ) -> list[tuple[str, float]]:
         query = check_summary("query vector", vector, self.summary_dim)
         predicate = self._predicate(where)
-        return [] if k < 1 else self._summaries.search(query, k, predicate)
+        with naming_damage(self._folder):
+            return [] if k < 1 else self._summaries.search(query, k, predicate)
 
     def scan_tokens(self, where: FilterLike | None = None) -> Iterator[tuple[str, bytes]]:
         search = self._table.search().where(self._predicate(where)).select(["id", "tokens"])
-        for batch in search.to_batches(1024):
+        for batch in self._batches(search):
             yield from zip(
                 batch.column("id").to_pylist(), batch.column("tokens").to_pylist(), strict=True
             )
@@ -253,7 +261,7 @@ class LanceStore:
         if vectors:
             wanted = [*wanted, "vector", *(["tokens", "summary"] if self.summary_dim else [])]
         search = self._table.search().where(self._predicate(where)).select(wanted)
-        for batch in search.to_batches(1024):
+        for batch in self._batches(search):
             arrays: dict[str, Vector] = {
                 name: _matrix(batch, name)
                 for name in ("vector", "summary")
@@ -289,6 +297,10 @@ class LanceStore:
 
     def close(self) -> None:
         """Nothing to release: files are open only during a call, the lock only during a write."""
+
+    def _batches(self, search: Any) -> Iterator[pa.RecordBatch]:
+        with naming_damage(self._folder):
+            yield from search.to_batches(1024)
 
     def _finish_creation(self) -> None:
         # A process killed between creating the table and its text index leaves this to the next.
