@@ -39,6 +39,7 @@ class MmembedEmbedding(MultiModalEmbedding):  # type: ignore[misc, unused-ignore
 
     @classmethod
     def class_name(cls) -> str:
+        """What LlamaIndex records the class as."""
         return "MmembedEmbedding"
 
     def _get_query_embedding(self, query: str) -> list[float]:

@@ -65,6 +65,7 @@ class EmbedderModule(InputModule):  # type: ignore[misc, unused-ignore]
 
     @property
     def max_seq_length(self) -> int:
+        """Longest text that is read whole, in tokens."""
         return self.embedder.max_tokens
 
     def get_embedding_dimension(self) -> int:
