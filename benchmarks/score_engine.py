@@ -2,10 +2,13 @@
 
 Each measurement runs in a process of its own, forward and backward on precomputed embeddings, and
 reports the growth of the peak resident memory over the inputs. Ratios compare medians of runs of
-one call, in which the cases take turns.
+one call, in which the cases take turns; a call with --only keeps what others found of the rest.
+GISTEmbedLoss holds every pair's product of vectors, and would need 30 GiB for 1024 rows: it is
+compared at 768 rows, and at 1024 its cached form, which holds 32 rows' products at a time.
 
     python benchmarks/score_engine.py            # the committed numbers
     python benchmarks/score_engine.py --rows 4096 --gist-rows 256 --repeats 1
+    python benchmarks/score_engine.py --only tiled_vs_dense
 """
 
 from __future__ import annotations
@@ -19,11 +22,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import date
 from typing import Any
 
-from machine import facts, write_result
+from machine import RESULTS, facts, write_result
 
 DIM = 768
+GIST_ROWS = 768  # of GISTEmbedLoss, which needs 17 GiB for them
 
 
 def _inputs(rows: int) -> Any:
@@ -144,7 +149,8 @@ def _gist_st(rows: int) -> Callable[[], Any]:
     from sentence_transformers.sentence_transformer.losses import GISTEmbedLoss
     from torch import nn
 
-    inputs = [{"x": x, "guide": g} for x, g in zip(_inputs(rows), _guides(rows), strict=True)]
+    pairs = zip(_inputs(rows), _guides(rows), strict=True)
+    inputs = [{"x": x, "guide": g} for x, g in pairs]
     oracle = GISTEmbedLoss.__new__(GISTEmbedLoss)  # its constructor wants two tokenizers
     nn.Module.__init__(oracle)
     oracle.model = _lookup()
@@ -157,6 +163,30 @@ def _gist_st(rows: int) -> Callable[[], Any]:
     return lambda: oracle(inputs, None)
 
 
+def _gist_cached_st(rows: int) -> Callable[[], Any]:
+    """CachedGISTEmbedLoss on precomputed vectors: loss and gradients, 32 rows at a time."""
+    import torch
+    from sentence_transformers.sentence_transformer.losses import CachedGISTEmbedLoss
+    from torch import nn
+
+    oracle = CachedGISTEmbedLoss.__new__(CachedGISTEmbedLoss)  # its constructor wants tokenizers
+    nn.Module.__init__(oracle)
+    oracle.mini_batch_size, oracle.show_progress_bar = 32, False
+    oracle.gather_across_devices = False
+    oracle.temperature, oracle.margin, oracle.margin_strategy = 0.05, 0.0, "absolute"
+    oracle.similarity_fct = nn.CosineSimilarity(dim=-1)
+    oracle.contrast_anchors = oracle.contrast_positives = True
+    oracle.cross_entropy_loss = nn.CrossEntropyLoss()
+    vectors = [[x.detach().requires_grad_()] for x in _inputs(rows)]
+    guides = [[g] for g in _guides(rows)]
+
+    def loss() -> torch.Tensor:
+        found: torch.Tensor = oracle.calculate_loss_and_cache_gradients(vectors, guides)[0]
+        return found
+
+    return loss
+
+
 CASES = {
     "dense": _dense,
     "tiled": _tiled,
@@ -166,13 +196,16 @@ CASES = {
     "matryoshka_st": _matryoshka_st,
     "gist": _gist,
     "gist_st": _gist_st,
+    "gist_large": _gist,
+    "gist_cached_st": _gist_cached_st,
 }
-SLOW = ("gist_st", "matryoshka_st")  # minutes each: measured once
+SLOW = ("gist_st", "gist_cached_st", "matryoshka_st")  # minutes each: measured once
 RATIOS = {
     "tiled_vs_dense": ("tiled", "dense"),
     "infonce_vs_st": ("infonce", "infonce_st"),
     "matryoshka_vs_st": ("matryoshka", "matryoshka_st"),
     "gist_vs_st": ("gist", "gist_st"),
+    "gist_vs_cached_st": ("gist_large", "gist_cached_st"),
 }
 
 
@@ -198,46 +231,54 @@ def main() -> None:
     """Measure every case in its own process and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=16384)
-    parser.add_argument("--gist-rows", type=int, default=1024)
+    parser.add_argument("--gist-rows", type=int, default=GIST_ROWS)
+    parser.add_argument("--large-gist-rows", type=int, default=1024)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", choices=RATIOS, nargs="*", help="ratios to measure anew")
     parser.add_argument("--case", choices=CASES, help="measure one case in this process")
     options = parser.parse_args()
     if options.case:
         print(json.dumps(measure(options.case, options.rows)))
         return
 
-    runs: dict[str, list[dict[str, float]]] = {case: [] for case in CASES}
-    sizes = {case: options.gist_rows if case.startswith("gist") else options.rows for case in CASES}
+    wanted = options.only or list(RATIOS)
+    cases = [case for name in wanted for case in RATIOS[name]]
+    runs: dict[str, list[dict[str, float]]] = {case: [] for case in cases}
+    sizes = dict.fromkeys(cases, options.rows)
+    sizes |= dict.fromkeys(("gist", "gist_st"), options.gist_rows)
+    sizes |= dict.fromkeys(("gist_large", "gist_cached_st"), options.large_gist_rows)
     for number in range(options.repeats):
-        for case in CASES:
+        for case in cases:
             if number and case in SLOW:
                 continue
             command = [sys.executable, __file__, "--case", case, "--rows", str(sizes[case])]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             runs[case].append(json.loads(done.stdout))
             print(case, runs[case][-1], flush=True)
-    found = {
-        case: {
+    file = RESULTS / "score_engine.json"
+    kept = json.loads(file.read_text(encoding="utf-8")) if options.only else {}
+    found = kept.get("cases", {})
+    for case, some in runs.items():
+        found[case] = {
             "rows": sizes[case],
             **{key: round(statistics.median(r[key] for r in some), 4) for key in some[0]},
             "runs": len(some),
+            "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
+            "date": date.today().isoformat(),
         }
-        for case, some in runs.items()
-    }
-    ratios = {
-        name: {
+    ratios = kept.get("ratios", {})
+    for name in wanted:
+        ours, theirs = RATIOS[name]
+        ratios[name] = {
             key: round(found[ours][key] / found[theirs][key], 4)
             for key in ("seconds", "cpu_seconds", "extra_mib")
         }
-        for name, (ours, theirs) in RATIOS.items()
-    }
     print(json.dumps(ratios, indent=2))
     write_result(
         "score_engine",
         {
             "what": "forward and backward on precomputed float32 embeddings, median of runs",
             "dim": DIM,
-            "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
             "cases": found,
             "ratios": ratios,
             "machine": facts("torch", "sentence-transformers", "mmembed"),
