@@ -231,6 +231,7 @@ def peers(
 LATE = {
     "int8": LateInteraction(codec="int8"),
     "binary": LateInteraction(codec="binary"),
+    "binary+int8": LateInteraction(codec="binary+int8"),
     "int8, pooled by 2": LateInteraction(codec="int8", pool=2),
     "int8, pooled by 4": LateInteraction(codec="int8", pool=4),
 }

@@ -15,7 +15,13 @@ from mmembed.errors import ConfigError, InputError
 from mmembed.search.fde import FixedEncoding
 from mmembed.search.maxsim import maxsim_joined
 from mmembed.search.model import EmbeddingModel, multi_vector_model
-from mmembed.search.token_codec import TokenCodec, codec_named, read_tokens
+from mmembed.search.token_codec import (
+    BinaryInt8,
+    TokenCodec,
+    codec_named,
+    read_tokens,
+    token_offsets,
+)
 from mmembed.search.token_pooling import pool_tokens
 
 __all__ = ["LateInteraction", "TokenStorage", "storage_for"]
@@ -25,6 +31,8 @@ _Float32: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 _META = "late_interaction"
 # Documents whose tokens are in memory at one time when every one is scored.
 _SCORED_AT_ONCE = 1024
+# Of the documents that bits choose among, so many are scored by bytes at least.
+_FINE_AT_LEAST = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +41,8 @@ class LateInteraction:
 
     Attributes:
         pool: how many tokens become one, by hierarchical clustering; 1 keeps them all.
-        codec: ``"float16"``, ``"int8"`` or ``"binary"``.
+        codec: ``"float16"``, ``"int8"``, ``"binary"``, or ``"binary+int8"``: bits choose a quarter
+            of the documents, whose bytes decide.
         planes: hyperplanes of one cut of the fixed dimensional encoding (MUVERA).
         cuts: how many cuts it has; its length is ``cuts * projected * 2 ** planes``.
         projected: dimensions that a token keeps in it.
@@ -108,8 +117,23 @@ class TokenStorage:
         """MaxSim of a query with every stored document: ``(n,)`` float32."""
         if not payloads:
             return np.empty(0, dtype=np.float32)
+        if isinstance(self.codec, BinaryInt8):
+            return self._scores_by_bits(self.codec, query, payloads)
         tokens, offsets = read_tokens(self.codec, payloads, self.width)
         return maxsim_joined(query, tokens, offsets)
+
+    def _scores_by_bits(
+        self, codec: BinaryInt8, query: _Float32, payloads: Sequence[bytes]
+    ) -> _Float32:
+        """MaxSim of those that the bits like best; minus infinity for the rest."""
+        offsets = token_offsets(codec, payloads, self.width)
+        coarse = codec.coarse(query, b"".join(payloads), self.width, offsets)
+        kept = min(len(payloads), max(_FINE_AT_LEAST, len(payloads) // 4))
+        chosen = np.argpartition(-coarse, kept - 1)[:kept]
+        scores = np.full(len(payloads), -np.inf, dtype=np.float32)
+        tokens, starts = read_tokens(codec, [payloads[i] for i in chosen], self.width)
+        scores[chosen] = maxsim_joined(query, tokens, starts)
+        return scores
 
     def best(
         self, query: _Float32, documents: Iterable[tuple[str, bytes]], k: int
@@ -120,6 +144,8 @@ class TokenStorage:
         while some := list(islice(stream, _SCORED_AT_ONCE)):
             scores = self.scores(query, [payload for _, payload in some])
             for (key, _), score in zip(some, scores.tolist(), strict=True):
+                if score == -np.inf:
+                    continue
                 if len(heap) < k:
                     heappush(heap, (score, key))
                 elif score > heap[0][0]:

@@ -7,8 +7,15 @@ import pytest
 
 from mmembed.errors import ConfigError, InputError
 from mmembed.search.fde import FixedEncoding
+from mmembed.search.late import LateInteraction, TokenStorage
 from mmembed.search.maxsim import maxsim
-from mmembed.search.token_codec import CODECS, codec_named, read_tokens
+from mmembed.search.token_codec import (
+    CODECS,
+    BinaryInt8,
+    codec_named,
+    read_tokens,
+    token_offsets,
+)
 from mmembed.search.token_pooling import pool_tokens, ward_clusters
 
 
@@ -47,7 +54,9 @@ def test_pooling_leaves_unit_vectors_of_the_number_asked_for(factor: float, left
         pool_tokens(unit(2), 0.5)
 
 
-@pytest.mark.parametrize(("name", "error"), [("float16", 1e-3), ("int8", 4e-3), ("binary", 0.7)])
+@pytest.mark.parametrize(
+    ("name", "error"), [("float16", 1e-3), ("int8", 4e-3), ("binary", 0.7), ("binary+int8", 4e-3)]
+)
 def test_codecs_return_what_they_were_given(name: str, error: float) -> None:
     codec = codec_named(name)
     documents = [unit(n, 20, seed=n) for n in (1, 5, 3)]
@@ -112,3 +121,31 @@ def test_encodings_rank_like_maxsim() -> None:
     assert np.mean([rank < 5 for rank in ranks]) > 0.9
     again = FixedEncoding(16, planes=3, cuts=40, projected=8)
     np.testing.assert_array_equal(again.query(queries[0]), asked[0])
+
+
+@pytest.mark.parametrize("width", [16, 64, 100])
+def test_bits_count_signs_and_bytes_decide(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    documents = [unit(5 + n % 4, width, seed=n) for n in range(120)]
+    query = unit(4, width, seed=999)
+    storage = TokenStorage(LateInteraction(codec="binary+int8"), width)
+    payloads = [storage.codec.encode(each) for each in documents]
+    codec = CODECS["binary+int8"]
+    assert isinstance(codec, BinaryInt8)
+    offsets = token_offsets(codec, payloads, width)
+    signs = [np.where(each > 0, 1, -1) for each in documents]
+    wanted = [(np.where(query > 0, 1, -1) @ each.T).max(axis=1).sum() for each in signs]
+    found = codec.coarse(query, b"".join(payloads), width, offsets)
+    np.testing.assert_array_equal(found, wanted)
+    with monkeypatch.context() as patched:  # as numpy 1 counts
+        patched.delattr(np, "bitwise_count", raising=False)
+        np.testing.assert_array_equal(
+            codec.coarse(query, b"".join(payloads), width, offsets), wanted
+        )
+    exact = maxsim([query], documents)[0]
+    scores = storage.scores(query, payloads)
+    kept = np.isfinite(scores)
+    assert kept.sum() == 100
+    assert set(np.flatnonzero(kept)) >= set(np.argsort(-np.array(wanted), kind="stable")[:90])
+    np.testing.assert_allclose(scores[kept], exact[kept], atol=0.05)
+    best = storage.best(query, [(str(i), each) for i, each in enumerate(payloads)], 120)
+    assert len(best) == 100

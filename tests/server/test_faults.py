@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+from browsing import serving
 from colour_model import ColourModel
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -98,3 +101,31 @@ def test_the_schema_s_own_fuzzer_finds_nothing(whole: FastAPI, sender: TestClien
 
         check()
     assert tried > 40
+
+
+def test_slow_and_broken_clients_hold_nobody_up(whole: FastAPI) -> None:
+    body = b'{"query": "red", "k": 3}'
+    head = b"POST /v1/search HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    with serving(whole) as address:
+        port = int(address.rpartition(":")[2])
+
+        def opened() -> socket.socket:
+            return socket.create_connection(("127.0.0.1", port), timeout=60)
+
+        idle, half, slow = opened(), opened(), opened()
+        half.sendall(head + b"Content-Length: 999\r\n\r\n" + body)  # and no more
+        slow.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body))
+        for broken in (b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/9.9\r\n\r\n", b"\r\n" * 50):
+            with opened() as client:
+                client.sendall(broken)
+        with opened() as client:  # goes away with the answer on its way
+            client.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        answer = httpx.post(f"{address}/v1/search", json={"query": "red", "k": 3}, timeout=60)
+        assert len(answer.json()["results"]) == 3
+        for i in range(len(body)):
+            slow.sendall(body[i : i + 1])
+        assert slow.recv(64).startswith(b"HTTP/1.1 200")
+        half.close()
+        assert httpx.get(f"{address}/health", timeout=60).json() == {"status": "ok"}
+        idle.close()
+        slow.close()
