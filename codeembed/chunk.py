@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from codeembed.cut import Sizes, Unit, heading_units, pack, row_units, segments, tree_units
 from codeembed.languages import detect, language
+from codeembed.notebook import MARK
 from codeembed.outline import Definition, Outline, code_outline, markdown_outline
 from codeembed.parse import DEFAULT_TIME_LIMIT, ParseTimeoutError, parse
 from codeembed.source import Source
@@ -144,6 +145,8 @@ class Chunker:
     ) -> tuple[Outline, list[Unit], Method]:
         method = Method.LINES
         lang = language(name)
+        if name == "notebook" and source.data.startswith(MARK):
+            lang = language("python")
         if lang is not None:
             try:
                 tree = parse(source.data, lang, self._time_limit)

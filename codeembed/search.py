@@ -30,6 +30,8 @@ Mode = Literal["hybrid", "dense", "static", "lexical"]
 _CANDIDATES = 5
 _MIN_CANDIDATES = 50
 _WEIGHTS = {"lexical": 1.0, "static": 0.3, "dense": 1.0}
+# Of a chunk that has no dense vector while others have: its words speak for it.
+_UNREAD = {**_WEIGHTS, "static": 0.8}
 _RELATED_WORDS = 40
 _RARE = 1
 
@@ -152,7 +154,8 @@ def find(
         return each.path, chunks[each.key].number
 
     if question.mode == "hybrid":
-        ordered = rank(question.text, candidates, _weights_of, place)
+        weights = _weights_of if any("dense" in each.scores for each in candidates) else _plain
+        ordered = rank(question.text, candidates, weights, place)
     else:
         for each in candidates:
             each.score = each.scores[question.mode]
@@ -160,11 +163,12 @@ def find(
     return [_hit(chunks[each.key], each, sources[each.key[0]].name) for each in ordered[:k]]
 
 
+def _plain(_: Candidate) -> Mapping[str, float]:
+    return _WEIGHTS
+
+
 def _weights_of(candidate: Candidate) -> Mapping[str, float]:
-    if "dense" in candidate.scores or "static" not in candidate.scores:
-        return _WEIGHTS
-    # Not read by the model yet: words speak for it.
-    return {**_WEIGHTS, "static": _WEIGHTS["static"] + _WEIGHTS["dense"]}
+    return _WEIGHTS if "dense" in candidate.scores else _UNREAD
 
 
 def _gather(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from codeembed.ignore import IgnoreRules
 from codeembed.languages import UNKNOWN, detect
+from codeembed.notebook import notebook_script
 from mmembed.errors import InputError
 
 __all__ = [
@@ -73,6 +74,8 @@ _GENERATED_WITHIN = 2048
 _SNIFFED = 8192
 _LONGEST_MEAN_LINE = 300
 _LONGEST_LINE = 50_000
+# Most of a notebook is pictures of results, which are not read.
+_NOTEBOOK_SHARE = 16
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -238,7 +241,9 @@ class _Walker:
             self._skip(path, Skip.SPECIAL)
         elif (reason_by_name := _by_name(entry.name)) is not None:
             self._skip(path, reason_by_name)
-        elif status.st_size > self._max_bytes:
+        elif status.st_size > self._max_bytes * (
+            _NOTEBOOK_SHARE if entry.name.endswith(".ipynb") else 1
+        ):
             self._skip(path, Skip.TOO_LARGE, f"{status.st_size} bytes")
         elif status.st_size == 0:
             self._skip(path, Skip.EMPTY)
@@ -318,11 +323,16 @@ def _is_unicode(name: str) -> bool:
 
 
 def read_source(root: Path, path: str) -> bytes | Skipped:
-    """The bytes of a found file, or why it is not source code after all."""
+    """The bytes of a found file, or why it is not source code after all.
+
+    A notebook is read as the script of its cells.
+    """
     try:
         data = (root / path).read_bytes()
     except OSError as error:
         return Skipped(path, Skip.UNREADABLE, error.strerror or "")
+    if path.endswith(".ipynb"):
+        data = notebook_script(data) or data
     reason = _by_content(path, data)
     return data if reason is None else Skipped(path, reason)
 
