@@ -26,6 +26,8 @@ from mmembed.bulk.job import Job, Settings
 from mmembed.bulk.ray_runner import run_ray
 from mmembed.bulk.runner import run_local, share_of
 from mmembed.bulk.shards import cut
+from mmembed.cli import app
+from mmembed.commands.output import run
 from mmembed.errors import ConfigError, IndexMismatchError, InputError, MmembedError
 from mmembed.search.index import Index
 
@@ -271,3 +273,34 @@ def test_ray_runs_the_same_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     state = run_ray(job, load, workers=2, stall_seconds=200)
     assert (state.done, state.counts.rows) == (len(job.shards), 400)
     check(job, range(400))
+
+
+def test_actors_that_die_end_the_run_and_lose_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray", reason="ray is not installed")
+    monkeypatch.setattr(shards_module, "_JSONL_BYTES", 4000)
+    write_lines(tmp_path / "in.jsonl", 400)
+    job = Job.start(tmp_path / "out", Settings(), cut(str(tmp_path / "in.jsonl")))
+    run_local(job, load, mine=job.shards[:1])
+    with pytest.raises(MmembedError, match=r"what is done stays done|failed under Ray"):
+        run_ray(job, die, workers=1, stall_seconds=30)
+    assert job.total()[0] == 1
+    assert run_local(job, load).counts.rows == 400
+    check(job, range(400))
+
+
+def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_lines(tmp_path / "in.jsonl", 20)
+    with (tmp_path / "in.jsonl").open("a") as stream:
+        stream.write("{broken\n")
+    command = ["bulk", str(tmp_path / "in.jsonl"), str(tmp_path / "out"), "--json"]
+    assert run(app, [*command, "--into", str(tmp_path / "library")]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["rows"], record["errors"], record["done"]) == (20, 1, 1)
+    with Index.open(tmp_path / "library") as index:
+        assert index.search("7", 1, mode="text")[0].id == "r7"
+    assert run(app, [*command, "--shard", "3/2"]) == 2
+    assert "--shard 3/2" in capsys.readouterr().err
+    assert run(app, [*command, "--dim", "5"]) == 2
+    assert "other settings" in capsys.readouterr().err
