@@ -215,7 +215,6 @@ for _name, _cls in OBJECTIVES.items():
 
 
 TOKEN_LOSSES = ("mlm", "mntp", "ntp", "rtd")
-ACCUMULATED = ("hard negatives", "queue and negatives", "four directions", "maxsim", "matryoshka")
 
 
 class Problem:
@@ -352,7 +351,7 @@ def main(rank: int, world: int, store: str, out: str) -> None:
         expected["token", kind] = alone, problems["infonce"].gradients()
     # Accumulation: two steps, each the whole batch of its own queries on every process.
     accumulated = {}
-    for name in ACCUMULATED:
+    for name in names:
         for kind in ("plain", "cached"):
             for first, last in ((0, 2), (2, N)):
                 getattr(problems[name], kind)(first, last, scale=0.5)

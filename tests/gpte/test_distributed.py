@@ -52,8 +52,8 @@ def test_every_objective_is_invariant_to_the_number_of_processes(
 
 def test_accumulated_steps_are_invariant_too(reports: list[dict[str, Any]]) -> None:
     for report in reports:
-        assert len(report["accumulation"]) == 10  # plain and cached, with negatives and queues
-        assert all(error < 1e-6 for error in report["accumulation"].values())
+        assert len(report["accumulation"]) > 120  # every case, plainly and through the cache
+        assert {k: error for k, error in report["accumulation"].items() if error > 1e-6} == {}
 
 
 def test_the_queue_is_the_same_everywhere(reports: list[dict[str, Any]]) -> None:

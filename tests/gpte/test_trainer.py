@@ -180,6 +180,29 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(
     assert equal(weights(built), weights(undisturbed))
 
 
+def test_a_file_that_cannot_grow_leaves_the_last_checkpoint_whole(tmp_path: Path) -> None:
+    """The system refuses the write itself, inside whatever library makes it."""
+    resource = pytest.importorskip("resource", reason="limits of files are POSIX")
+    built = recipe(tmp_path, {"checkpoint": {"every": 2}})
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def on_step(name: str, step: Step) -> None:
+        if step.number == 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, usual[1]))
+
+    try:
+        with pytest.raises(OSError, match="the checkpoint could not be written"):
+            run_recipe(built, on_step=on_step)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    checkpoints = Path(built.output) / "only/checkpoints"
+    assert [path.name for path in checkpoints.iterdir()] == ["step-00000002"]
+    run_recipe(built)
+    undisturbed = replace(built, output=str(tmp_path / "undisturbed"))
+    run_recipe(undisturbed)
+    assert equal(weights(built), weights(undisturbed))
+
+
 def test_the_best_model_is_kept(tmp_path: Path) -> None:
     held_out = write_rows(tmp_path / "held_out.jsonl", 12, seed=5)
     stage = {
