@@ -299,7 +299,7 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     record = json.loads(capsys.readouterr().out)
     assert (record["rows"], record["errors"], record["done"]) == (20, 1, 1)
     with Index.open(tmp_path / "library") as index:
-        assert index.search("7", 1, mode="text")[0].id == "r7"
+        assert index.search("17", 1, mode="text")[0].id == "r17"
     assert run(app, [*command, "--shard", "3/2"]) == 2
     assert "--shard 3/2" in capsys.readouterr().err
     assert run(app, [*command, "--dim", "5"]) == 2
