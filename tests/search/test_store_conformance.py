@@ -258,6 +258,13 @@ def test_text_search_ranks_rare_words_first(store: VectorStore) -> None:
     assert store.search_text("", 5) == store.search_text("?!", 5) == []
 
 
+def test_a_digit_is_a_word(store: VectorStore) -> None:
+    rows = [Record(str(i), vector, f"chapter {i}") for i, vector in enumerate(vectors(9))]
+    store.upsert(rows)
+    assert ids(store.search_text("7", 3)) == ["7"]
+    assert ids(store.search_text("chapter 4", 3))[0] == "4"
+
+
 @pytest.mark.parametrize("query", ['"', "(", "a AND", "red*", "text:red", "+red -house", "\\"])
 def test_text_queries_have_no_syntax(store: VectorStore, query: str) -> None:
     store.upsert([Record("x", vectors(1)[0], "red")])
