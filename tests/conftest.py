@@ -11,6 +11,8 @@ import pytest
 # Nothing here may reach a model hub; set before transformers is imported.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+# Before torch: tests encode in eight threads, and a team of spinning threads for each would crawl.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
 
