@@ -1,13 +1,14 @@
 """An embedder as a model of coir-eval, the benchmark of code retrieval (Li et al., 2024).
 
-from coir.data_loader import get_tasks
-from coir.evaluation import COIR
-from mmembed import Embedder
-from mmembed.evaluation.coir_model import CoirModel
+For example::
 
-COIR(tasks=get_tasks(["cosqa"]), batch_size=64).run(
-    CoirModel(Embedder.from_pretrained("mini")), output_folder="results"
-)
+    from coir.data_loader import get_tasks
+    from coir.evaluation import COIR
+    from mmembed import Embedder
+    from mmembed.evaluation.coir_model import CoirModel
+
+    model = CoirModel(Embedder.from_pretrained("mini"))
+    COIR(tasks=get_tasks(["cosqa"]), batch_size=64).run(model, output_folder="results")
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
 """An embedder as a model of mteb 2.x, which measures MTEB, MIEB, ViDoRe and code tasks.
 
-import mteb
-from mmembed import Embedder
-from mmembed.evaluation.mteb_model import MtebModel
+For example::
 
-model = MtebModel(Embedder.from_pretrained("mini"))
-mteb.evaluate(model, mteb.get_tasks(["STSBenchmark"]))
+    import mteb
+    from mmembed import Embedder
+    from mmembed.evaluation.mteb_model import MtebModel
+
+    model = MtebModel(Embedder.from_pretrained("mini"))
+    mteb.evaluate(model, mteb.get_tasks(["STSBenchmark"]))
 """
 
 from __future__ import annotations
