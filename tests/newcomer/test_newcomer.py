@@ -1,7 +1,7 @@
 """A newcomer's path: clone, demo, own folder, own training on 50 pairs, serve, client call.
 
-Every step is a process of its own, in a fresh clone, with an empty home and empty caches. Packages are
-those of this environment; `make demo` in a fresh clone installs its own.
+Every step is a process of its own, in a fresh clone, with an empty home and empty caches. Packages
+are those of this environment; `make demo` in a fresh clone installs its own.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def call(shell: dict[str, str], at: Path, *arguments: object, module: str = "mme
         env=shell,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -83,9 +83,10 @@ def call(shell: dict[str, str], at: Path, *arguments: object, module: str = "mme
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_demo_and_own_folder(clone: Path, shell: dict[str, str], tmp_path: Path) -> None:
     """What `make demo` does, over a part of the samples, and then a folder of one's own."""
-    media = clone / "data" / "samples" / "pages"
+    media = clone / "data" / "samples" / "pages" / "section-a.pdf"
     call(shell, clone, "index", media, "--into", tmp_path / "demo")
     found = call(
         shell, clone, "search", "soil of Mars is red", tmp_path / "demo", "-k", 1, "--json"
@@ -140,7 +141,7 @@ def address(trained: Path, shell: dict[str, str], tmp_path: Path) -> Iterator[st
 
 
 def _ready(url: str, server: subprocess.Popen[bytes], log: Path) -> str:
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         assert server.poll() is None, log.read_text()
         try:
@@ -154,6 +155,7 @@ def _ready(url: str, server: subprocess.Popen[bytes], log: Path) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_own_training_served_to_a_client(address: str) -> None:
     client: Any = pytest.importorskip("openai").OpenAI(base_url=f"{address}/v1", api_key="unused")
     model = client.models.list().data[0].id

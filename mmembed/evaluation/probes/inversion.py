@@ -33,10 +33,10 @@ class Settings:
         epochs: passes over the texts that it learns from.
     """
 
-    words: int = 3000
-    longest: int = 16
-    width: int = 256
-    epochs: int = 10
+    words: int = 2000
+    longest: int = 12
+    width: int = 192
+    epochs: int = 6
     batch: int = 64
     lr: float = 2e-3
 
