@@ -25,3 +25,18 @@ autodoc_default_options = {"members": True, "show-inheritance": False}
 napoleon_google_docstring = True
 napoleon_use_ivar = True
 linkcheck_ignore = [r"http://127\.0\.0\.1.*", r"http://localhost.*"]
+
+
+def add_unlisted(app, name, source):
+    """Pages that the index does not name go under its last heading, so that none is lost."""
+    if name != "index":
+        return
+    pages = sorted(app.env.found_docs - {"index"})
+    listed = {line.strip() for line in source[0].splitlines()}
+    rest = [page for page in pages if page not in listed]
+    source[0] = source[0].replace("<!-- other pages -->", "\n".join(rest))
+
+
+def setup(app):
+    """Called by Sphinx."""
+    app.connect("source-read", add_unlisted)
