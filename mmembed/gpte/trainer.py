@@ -84,6 +84,7 @@ class Trainer:
         tasks: token tasks by name.
         evaluate: metrics of the encoder by name.
         on_step: called on the main process after every step.
+        rates: of the encoder's dropout, by column, where a column has its own.
 
     Raises:
         ConfigError: nothing learns, or the objective does not fit.
@@ -101,6 +102,7 @@ class Trainer:
         tasks: Mapping[str, TokenTask] | None = None,
         evaluate: Callable[[Any], dict[str, float]] | None = None,
         on_step: Callable[[Step], None] | None = None,
+        rates: Mapping[str, float] | None = None,
     ) -> None:
         self.stage, self.batches, self.folder = stage, batches, folder
         self.accelerator = accelerator
@@ -130,7 +132,6 @@ class Trainer:
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         kept = (self.scheduler, self.progress, *([follower] if follower else []))
         accelerator.register_for_checkpointing(*kept)
-        positive = stage.encoder.positive_dropout
         self.stepper = Stepper(
             accelerator,
             self.model,
@@ -142,7 +143,7 @@ class Trainer:
             seed,
             states=any(_reads_states(goal.objective) for goal in goals.values()),
             verify=stage.verify_cache,
-            rates={} if positive is None else {"positive": positive},
+            rates=rates or {},
         )
 
     def run(self, stop_after: int | None = None) -> bool:

@@ -64,6 +64,7 @@ def run_train(
         evaluator = _evaluator(stage.evaluation, context)
         start = evaluator(encoder.to(accelerator.device)) if evaluator else {}
         set_seed(seed, device_specific=True)  # dropout differs between processes
+        positive = stage.encoder.positive_dropout
         trainer = Trainer(
             stage,
             encoder,
@@ -74,6 +75,7 @@ def run_train(
             tasks=tasks,
             evaluate=evaluator,
             on_step=context.on_step,
+            rates={} if positive is None else {"positive": positive},
         )
         if stage.trackers:
             accelerator.init_trackers(context.recipe.name)
