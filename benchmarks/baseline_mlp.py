@@ -39,7 +39,10 @@ class Perceptron:
         rows = [row for row in rows if row.split != "test" and row.licence is not None]
         means = features_of(self._tower, [row.image for row in rows])[:, 0]
         self._middle, self._spread = means.mean(dim=0), means.std(dim=0) + 1e-6
-        texts = torch.from_numpy(np.asarray(mini.encode([row.description for row in rows])))
+        told = sorted({row.description for row in rows})
+        number = {text: i for i, text in enumerate(told)}
+        known = torch.from_numpy(np.asarray(mini.encode(told)))
+        texts = known[[number[row.description] for row in rows]]
         self._network = _trained(self._standardised(means), texts)
 
     def _standardised(self, means: Tensor) -> Tensor:

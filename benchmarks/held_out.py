@@ -166,7 +166,7 @@ def naming(data: Path) -> list[Task]:
 def pages(data: Path) -> list[Task]:
     folder = data / "mmlongbench_doc_pages"
     every_page = lines(folder / "pages.jsonl")
-    documents = set(some(sorted({row["doc"] for row in every_page}), 24, str))
+    documents = set(some(sorted({row["doc"] for row in every_page}), 12, str))
     found = [row for row in every_page if row["doc"] in documents]
     asked = [row for row in lines(folder / "queries.jsonl") if row["doc"] in documents]
     with_text = {row["page_id"] for row in found if row["text"].strip()}
@@ -205,13 +205,13 @@ def clips(data: Path) -> list[Task]:
     emoji = data / "emoji_animated"
     held = {row.description for row in test_rows("emoji_noto", data)}
     known = lines(emoji / "clips.jsonl")
-    own = [row for row in known if row["names"]["en"] in held]
+    own = some([row for row in known if row["names"]["en"] in held], 40, lambda row: row["clip"])
     others = [row for row in known if row["names"]["en"] not in held]
-    others = some(others, 160 - len(own), lambda row: row["clip"])
+    others = some(others, 60 - len(own), lambda row: row["clip"])
     names = [row["names"]["en"] for row in own]
     exercise, sign = data / "video_exercise_37", data / "video_sign_avatar"
     moves = lines(exercise / "clips.jsonl")
-    signs = some(lines(sign / "clips.jsonl"), 40, lambda row: row["clip"])
+    signs = some(lines(sign / "clips.jsonl"), 12, lambda row: row["clip"])
     return [
         Task(
             "text → clip, emoji",

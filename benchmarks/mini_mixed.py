@@ -20,7 +20,9 @@ class Encoder(Protocol):
     def encode(self, inputs: Any, *, instruction: str | None = None) -> Array: ...
 
 
-def measure_mixed(data: Path, systems: Mapping[str, Encoder]) -> dict[str, Any]:
+def measure_mixed(
+    data: Path, systems: Mapping[str, Encoder], known: Mapping[str, Any]
+) -> dict[str, Any]:
     """Text, images, clips, pages and images with words in one index, and who asks for which.
 
     Each query comes three times: as it is; with words that ask for a modality ahead of it; and as
@@ -59,7 +61,7 @@ def measure_mixed(data: Path, systems: Mapping[str, Encoder]) -> dict[str, Any]:
         ),
     }
     kinds = np.repeat(list(index), [len(items) for items in index.values()])
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = dict(known.get("found", {}))
     for name, system in systems.items():
         vectors = np.concatenate([system.encode(items) for items in index.values()])
         found[name] = {

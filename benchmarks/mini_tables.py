@@ -1,4 +1,4 @@
-"""The tables of ``docs/mini.md``, written from ``results/mini_tasks.json``."""
+"""The tables of ``docs/mini.md`` and of mini's card, written from ``results/mini_tasks.json``."""
 
 from __future__ import annotations
 
@@ -8,17 +8,38 @@ from typing import Any
 
 __all__ = ["write_tables"]
 
-_PAGE = Path(__file__).resolve().parents[1] / "docs" / "mini.md"
+_ROOT = Path(__file__).resolve().parents[1]
+_PAGE = _ROOT / "docs" / "mini.md"
+_CARD = _ROOT / "mmembed" / "models" / "mini" / "README.md"
 _START, _END = "<!-- tables: start -->", "<!-- tables: end -->"
 
 
 def write_tables(result: Mapping[str, Any]) -> None:
-    """Replace what stands between the two marks of the page."""
-    page = _PAGE.read_text(encoding="utf-8")
-    before, _, rest = page.partition(_START)
-    _, _, after = rest.partition(_END)
-    tables = "\n".join(_lines(result))
-    _PAGE.write_text(f"{before}{_START}\n{tables}\n{_END}{after}", encoding="utf-8")
+    """Replace what stands between the two marks of each page."""
+    _fill(_PAGE, _lines(result))
+    _fill(_CARD, _short(result))
+
+
+def _fill(page: Path, lines: Iterator[str]) -> None:
+    text = page.read_text(encoding="utf-8")
+    before, found, rest = text.partition(_START)
+    _, closed, after = rest.partition(_END)
+    if not found or not closed:
+        raise SystemExit(f"{page}: the marks {_START} and {_END} are missing")
+    tables = "\n".join(lines)
+    page.write_text(f"{before}{_START}\n{tables}\n{_END}{after}", encoding="utf-8")
+
+
+def _short(result: Mapping[str, Any]) -> Iterator[str]:
+    yield "| task | candidates | R@1 | R@10 | perceptron, R@1 | R@10 | untrained, R@1 |"
+    yield "|---|---|---|---|---|---|---|"
+    for task in result["tasks"].values():
+        mini, simple = task["found"]["mini"], task["found"]["perceptron"]
+        start = task["found"].get("untrained start")
+        values = [one[k]["value"] for one in (mini, simple) for k in ("R@1", "R@10")]
+        cells = [*(f"{value:.3f}" for value in values)]
+        cells.append(f"{start['R@1']['value']:.3f}" if start else "")
+        yield f"| {task['name']} | {task['candidates']:,} | {' | '.join(cells)} |"
 
 
 def _lines(result: Mapping[str, Any]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,7 +45,7 @@ MATRYOSHKA = (384, 256, 128, 64)
 class System(Protocol):
     """Whatever gives vectors of items."""
 
-    def encode(self, inputs: Sequence[Any]) -> Array: ...
+    def encode(self, inputs: Sequence[Any], *, instruction: str | None = None) -> Array: ...
 
 
 def scored(scores: Array, task: Task) -> dict[str, Any]:
@@ -64,12 +64,24 @@ def scored(scores: Array, task: Task) -> dict[str, Any]:
     }
 
 
-def by_vectors(system: System, task: Task) -> Array:
-    queries, candidates = system.encode(task.queries), system.encode(task.candidates)
-    return np.asarray(queries @ candidates.T)
+class Remembered:
+    """An encoder that encodes no item twice: tasks share many."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._known: dict[str, Array] = {}
+
+    def encode(self, inputs: Sequence[Any], instruction: str | None = None) -> Array:
+        keys = [f"{instruction} {item!r}" for item in inputs]
+        new = {key: i for i, key in enumerate(keys) if key not in self._known}
+        if new:
+            items = [inputs[i] for i in new.values()]
+            found = self._system.encode(items, instruction=instruction)
+            self._known.update(zip(new, found, strict=True))
+        return np.stack([self._known[key] for key in keys])
 
 
-def others(task: Task, mini: Embedder, queries: Array, candidates: Array) -> dict[str, Array]:
+def comparisons(task: Task, mini: System, model: Embedder) -> dict[str, Array]:
     """Scores of what a task is compared with besides the start and the perceptron."""
     found: dict[str, Array] = {}
     if task.by_words:
@@ -77,14 +89,15 @@ def others(task: Task, mini: Embedder, queries: Array, candidates: Array) -> dic
 
         found["BM25 on the text layer"] = bm25_scores(task.queries, task.by_words)
         words = [text if text.strip() else "?" for text in task.by_words]
-        found["text half alone"] = queries @ mini.encode(words).T
-        if "multi" in mini.outputs:
+        found["text half alone"] = mini.encode(task.queries) @ mini.encode(words).T
+        if "multi" in model.outputs:
             from mmembed.search.maxsim import maxsim
 
-            asked = mini.encode(task.queries, output="multi")
-            pages = mini.encode(task.candidates, output="multi")
+            asked = model.encode(task.queries, output="multi")
+            pages = model.encode(task.candidates, output="multi")
             found["mini, multi-vector"] = maxsim(asked, pages)
     if isinstance(task.queries[0], Mapping):
+        candidates = mini.encode(task.candidates)
         found["image alone"] = mini.encode([q["image"] for q in task.queries]) @ candidates.T
         found["words alone"] = mini.encode([q["text"] for q in task.queries]) @ candidates.T
     return found
@@ -99,22 +112,27 @@ def shortened(task: Task, queries: Array, candidates: Array) -> dict[str, float]
     return found
 
 
-def measure(task: Task, mini: Embedder, start: System, perceptron: System) -> dict[str, Any]:
-    queries, candidates = mini.encode(task.queries), mini.encode(task.candidates)
-    systems: dict[str, Array] = {
-        "mini": queries @ candidates.T,
-        "untrained start": by_vectors(start, task),
-        "perceptron": by_vectors(perceptron, task),
-        **others(task, mini, queries, candidates),
-    }
+def measure(
+    task: Task, systems: Mapping[str, System], model: Embedder, known: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The task's entry; what ``known`` has of other systems stays."""
+    scores: dict[str, Array] = {}
+    cut = known.get("ndcg@10_by_dimension", {})
+    for name, system in systems.items():
+        queries, candidates = system.encode(task.queries), system.encode(task.candidates)
+        scores[name] = queries @ candidates.T
+        if name == "mini":
+            scores |= comparisons(task, system, model)
+            cut = shortened(task, queries, candidates)
+    found = {**known.get("found", {}), **{name: scored(one, task) for name, one in scores.items()}}
     return {
         "name": task.name,
         "queries": len(task.queries),
         "candidates": len(task.candidates),
         "source": task.source,
         "note": task.note,
-        "found": {name: scored(scores, task) for name, scores in systems.items()},
-        "ndcg@10_by_dimension": shortened(task, queries, candidates),
+        "found": found,
+        "ndcg@10_by_dimension": cut,
     }
 
 
@@ -136,6 +154,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("runs/features"))
     parser.add_argument("--model", default="mini")
     parser.add_argument("--only", nargs="*", default=[*TASKS, "mixed"])
+    parser.add_argument("--systems", nargs="*", default=["mini", "perceptron", "untrained start"])
     parser.add_argument("--result", default="mini_tasks")
     parser.add_argument("--render", action="store_true")
     args = parser.parse_args()
@@ -143,21 +162,25 @@ def main() -> None:
         write_tables(json.loads((RESULTS / "mini_tasks.json").read_text(encoding="utf-8")))
         return
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    mini = Embedder.from_pretrained(args.model)
-    assert isinstance(mini.backbone, ComposedVLM)
-    mini.backbone.vision = RememberedTower(mini.backbone.vision, args.cache)
-    start = untrained(args.cache)
-    perceptron = Perceptron(mini, args.data, args.cache)
+    model = Embedder.from_pretrained(args.model)
+    assert isinstance(model.backbone, ComposedVLM)
+    model.backbone.vision = RememberedTower(model.backbone.vision, args.cache)
+    make: dict[str, Callable[[], System]] = {
+        "mini": lambda: model,
+        "perceptron": lambda: Perceptron(model, args.data, args.cache),
+        "untrained start": lambda: untrained(args.cache),
+    }
+    systems = {name: Remembered(make[name]()) for name in args.systems}
     file = RESULTS / f"{args.result}.json"
     kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     tasks: dict[str, Any] = kept.get("tasks", {})
     mixed = kept.get("mixed")
     for group in args.only:
         if group == "mixed":
-            mixed = measure_mixed(args.data, {"mini": mini, "perceptron": perceptron})
+            mixed = measure_mixed(args.data, systems, mixed or {})
         else:
             for task in TASKS[group](args.data):
-                tasks[task.name] = measure(task, mini, start, perceptron)
+                tasks[task.name] = measure(task, systems, model, tasks.get(task.name, {}))
                 logger.info("%s: %s", task.name, tasks[task.name]["found"])
         # Group by group, so that a stopped run goes on with --only.
         result = {

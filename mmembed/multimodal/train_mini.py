@@ -28,7 +28,7 @@ app = App(help=__doc__)
 logger = logging.getLogger(__name__)
 
 _SETS = ("openstax_figures", "emoji_noto", "grocery_store", "free_exercise_db")
-_LANDMARKS = 2048
+_LANDMARKS = 4096
 
 
 @app.default
@@ -68,11 +68,13 @@ def train(
             logger.info("%s: dev recall %s, mrr %.4f", when, found.recall, found.mrr)
 
     alignment.regress()
-    alignment.contrast()
+    if alignment.config.map_steps:
+        alignment.contrast()
     if kept is None:
         alignment.teach_decoder()
     else:
         alignment.keep_decoder(kept)
+    alignment.correct_decoder()
     tell("trained")
     _write(model, output, rows, alignment.config, splits, kept is not None)
 

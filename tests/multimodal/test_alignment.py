@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,37 @@ def test_names_tell_what_no_training_picture_shows(
 
     words = torch.from_numpy(Embedder(model).encode(names))
     assert (found @ words.T).argmax(dim=1).tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("aimed_wrong", [True, False])
+def test_a_decoder_is_corrected_where_that_helps(
+    coloured: list[Captioned],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    aimed_wrong: bool,
+) -> None:
+    from mmembed.backbones import load_backbone
+
+    mini = load_backbone("mini")
+    assert isinstance(mini, ComposedVLM)
+    model = model_for(6)
+    config = AlignmentConfig(corrections=48, tokens_kept=9, correction_ridge=0.1)
+    alignment = Alignment(model, coloured[:6], tmp_path, config)
+    alignment.regress()
+    alignment.keep_decoder(mini.connector.state_dict())
+    weight = model.connector.expand.weight
+    with torch.no_grad():
+        if aimed_wrong:
+            torch.manual_seed(0)
+            weight.copy_(weight + weight @ torch.randn(384, 384) * 0.04)
+        else:  # it reads nothing of what it is given, and no map ahead of it can help
+            weight.zero_()
+    plain = weight.clone()
+    with caplog.at_level("INFO", logger="mmembed.multimodal.alignment"):
+        alignment.correct_decoder()
+    before, after = map(float, re.findall(r"(-?[01]\.\d{4})", caplog.messages[-1]))
+    assert (after > before + 0.01) == aimed_wrong
+    assert torch.equal(weight, plain) != aimed_wrong
 
 
 def test_a_decoder_is_kept(coloured: list[Captioned], tmp_path: Path) -> None:
