@@ -302,6 +302,7 @@ def main() -> None:
         **kept,
         "machine": facts("torch", "numpy", "tree-sitter"),
         "semble": {"version": "0.7.0", "model": own},
+        "note": "peak_mib of a command smaller than the measuring process is the latter's own",
         f"{options.what}-{options.name}": found,
     }
     write_result("code_search", record)

@@ -8,7 +8,7 @@ from typing import Any
 from codeembed.tokens import CodeModel
 from mmembed.encoded import Encoded
 
-__all__ = ["TaskModel", "load_model"]
+__all__ = ["TaskModel", "for_code", "load_model"]
 
 _TASK = "code"
 
@@ -21,9 +21,15 @@ def load_model(name: str) -> CodeModel:
     """
     from mmembed.embedder import Embedder
 
-    model = Embedder.from_pretrained(name)
-    adapters = getattr(model, "adapters", None)
-    return TaskModel(model, _TASK) if adapters and _TASK in adapters.names else model
+    return for_code(Embedder.from_pretrained(name))
+
+
+def for_code(model: Any) -> CodeModel:
+    """A model read through its adapter for code, or as it is where it has none."""
+    if getattr(model, "adapted", False) and _TASK in model.adapters.names:
+        return TaskModel(model, _TASK)
+    found: CodeModel = model
+    return found
 
 
 class TaskModel:

@@ -86,6 +86,8 @@ class Embedder:
         self.name = name
         self.heads = heads or heads_for(backbone, self.config)
         self._adapters: TaskAdapters | None = None
+        # Adapters that came with the model, read when they are first asked for.
+        self._adapter_folder: Path | None = None
         #: Set to keep embeddings on disk and never make one twice.
         self.cache: VectorCache | None = None
         self._making = threading.Lock()
@@ -144,7 +146,9 @@ class Embedder:
         shown = str(folder.resolve()) if local and folder else str(name)
         model = cls(backbone, config, heads=heads.to(target), name=shown)
         if folder is not None and (folder / _ADAPTERS_NAME).is_dir():
-            model.adapters.load_all(folder / _ADAPTERS_NAME)
+            model._adapter_folder = folder / _ADAPTERS_NAME
+            if local:
+                model.adapters  # noqa: B018 - what a user saved is read whole, or is an error now
         return model
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -157,6 +161,8 @@ class Embedder:
 
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
+        if self._adapter_folder is not None:
+            self.adapters  # noqa: B018 - they belong to the model
         with self._base_alone():
             self.backbone.save_pretrained(str(target))
         if self._adapters is not None and self._adapters.names:
@@ -177,7 +183,7 @@ class Embedder:
         ours, theirs = self.heads.state_dict(), other.heads.state_dict()
         if {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}:
             other.heads.load_state_dict(ours)
-        other._adapters = self._adapters
+        other._adapters, other._adapter_folder = self._adapters, self._adapter_folder
         return other
 
     @property
@@ -212,13 +218,18 @@ class Embedder:
 
         with self._making:
             if self._adapters is None:
-                self._adapters = TaskAdapters(self.backbone, self._gate)
+                adapters = TaskAdapters(self.backbone, self._gate)
+                if self._adapter_folder is not None:
+                    adapters.load_all(self._adapter_folder)
+                self._adapters = adapters
             return self._adapters
 
     @property
     def adapted(self) -> bool:
         """Whether there are task adapters; asking costs nothing."""
-        return self._adapters is not None and bool(self._adapters.names)
+        if self._adapters is None:
+            return self._adapter_folder is not None
+        return bool(self._adapters.names)
 
     def _base_alone(self) -> AbstractContextManager[None]:
         return nullcontext() if self._adapters is None else self._adapters.detached()
