@@ -86,8 +86,7 @@ class Embedder:
         self.name = name
         self.heads = heads or heads_for(backbone, self.config)
         self._adapters: TaskAdapters | None = None
-        # Adapters that came with the model, read when they are first asked for.
-        self._adapter_folder: Path | None = None
+        self._adapter_folder: Path | None = None  # of adapters that wait to be asked for
         #: Set to keep embeddings on disk and never make one twice.
         self.cache: VectorCache | None = None
         self._making = threading.Lock()
@@ -147,8 +146,7 @@ class Embedder:
         model = cls(backbone, config, heads=heads.to(target), name=shown)
         if folder is not None and (folder / _ADAPTERS_NAME).is_dir():
             model._adapter_folder = folder / _ADAPTERS_NAME
-            if local:
-                model.adapters  # noqa: B018 - what a user saved is read whole, or is an error now
+            _ = model.adapters if local else None  # what a user saved is right, or an error now
         return model
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -161,18 +159,15 @@ class Embedder:
 
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
-        if self._adapter_folder is not None:
-            self.adapters  # noqa: B018 - they belong to the model
         with self._base_alone():
             self.backbone.save_pretrained(str(target))
-        if self._adapters is not None and self._adapters.names:
-            self._adapters.save_all(target / _ADAPTERS_NAME)
+        if self.adapted and self.adapters.names:
+            self.adapters.save_all(target / _ADAPTERS_NAME)
         else:  # what an earlier save left there is no part of this model
             shutil.rmtree(target / _ADAPTERS_NAME, ignore_errors=True)
         if tensors := self.heads.state_dict():
             save_file({key: t.contiguous() for key, t in tensors.items()}, target / _HEADS_NAME)
-        text = json.dumps(asdict(self.config), indent=2) + "\n"
-        (target / CONFIG_NAME).write_text(text, encoding="utf-8")
+        (target / CONFIG_NAME).write_text(json.dumps(asdict(self.config), indent=2) + "\n", "utf-8")
 
     def configured(self, config: EmbedderConfig) -> Embedder:
         """The same backbone and task adapters read in another way.
@@ -217,19 +212,14 @@ class Embedder:
         from mmembed.adapters import TaskAdapters  # with peft, which most models do without
 
         with self._making:
-            if self._adapters is None:
-                adapters = TaskAdapters(self.backbone, self._gate)
-                if self._adapter_folder is not None:
-                    adapters.load_all(self._adapter_folder)
-                self._adapters = adapters
+            given = self._adapter_folder
+            self._adapters = self._adapters or TaskAdapters.of(self.backbone, self._gate, given)
             return self._adapters
 
     @property
     def adapted(self) -> bool:
         """Whether there are task adapters; asking costs nothing."""
-        if self._adapters is None:
-            return self._adapter_folder is not None
-        return bool(self._adapters.names)
+        return bool(self._adapter_folder if self._adapters is None else self._adapters.names)
 
     def _base_alone(self) -> AbstractContextManager[None]:
         return nullcontext() if self._adapters is None else self._adapters.detached()

@@ -55,6 +55,14 @@ class TaskAdapters:
         self._changing = threading.RLock()
         self.merges = 0
 
+    @classmethod
+    def of(cls, backbone: Backbone, gate: Gate, folder: Path | None) -> TaskAdapters:
+        """The adapters that came with a model, as :meth:`load_all`; none without a folder."""
+        adapters = cls(backbone, gate)
+        if folder is not None:
+            adapters.load_all(folder)
+        return adapters
+
     @property
     def names(self) -> tuple[str, ...]:
         """The adapters, in the order they came."""
