@@ -34,12 +34,20 @@ def _short(result: Mapping[str, Any]) -> Iterator[str]:
     yield "| task | candidates | R@1 | R@10 | perceptron, R@1 | R@10 | untrained, R@1 |"
     yield "|---|---|---|---|---|---|---|"
     for task in result["tasks"].values():
-        mini, simple = task["found"]["mini"], task["found"]["perceptron"]
-        start = task["found"].get("untrained start")
-        values = [one[k]["value"] for one in (mini, simple) for k in ("R@1", "R@10")]
-        cells = [*(f"{value:.3f}" for value in values)]
-        cells.append(f"{start['R@1']['value']:.3f}" if start else "")
+        cells = [
+            _value(task["found"], system, name)
+            for system, names in (
+                ("mini", ("R@1", "R@10")),
+                ("perceptron", ("R@1", "R@10")),
+                ("untrained start", ("R@1",)),
+            )
+            for name in names
+        ]
         yield f"| {task['name']} | {task['candidates']:,} | {' | '.join(cells)} |"
+
+
+def _value(found: Mapping[str, Any], system: str, name: str) -> str:
+    return f"{found[system][name]['value']:.3f}" if system in found else "not measured"
 
 
 def _lines(result: Mapping[str, Any]) -> Iterator[str]:
@@ -48,7 +56,7 @@ def _lines(result: Mapping[str, Any]) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|"
     for task in tasks:
         first = f"{task['name']} | {task['queries']:,}, {task['candidates']:,}"
-        for name, found in task["found"].items():
+        for name, found in sorted(task["found"].items(), key=lambda one: one[0] != "mini"):
             shown = f"**{name}**" if name == "mini" else name
             yield f"| {first} | {shown} | {_cells(found, ('R@1', 'R@5', 'R@10', 'nDCG@10'))} |"
             first = " |"
