@@ -1,6 +1,7 @@
 """Every local benchmark of ``mmembed eval``, and the text sets once more by mteb's evaluator.
 
     python benchmarks/local_benchmarks.py --data ../shared/data [--model mini] [--only NAME ...]
+        [--mteb NAME ...]
 
 A benchmark that is in --work already is not measured again, so the command can be repeated after a
 stop. mteb gets the same vectors: what is compared is how they are scored.
@@ -58,9 +59,10 @@ class Remembered:
         return np.stack([self.held[role, text] for text in texts])
 
 
-def in_mteb(model: Embedder, data: Path) -> dict[str, Any]:
+def in_mteb(model: Embedder, data: Path, names: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name, (subset, theirs, ours) in IN_MTEB.items():
+    for name in names:
+        subset, theirs, ours = IN_MTEB[name]
         task = read_benchmark(name, find_data(BENCHMARKS[name], data_of(name, data)))[subset]
         once: Any = Remembered(model)
         own = task.score(task.encode(once)).metrics[ours].value
@@ -107,6 +109,7 @@ def main() -> None:
     parser.add_argument("--model", default="mini")
     parser.add_argument("--work", type=Path, default=Path("runs/local_benchmarks"))
     parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--mteb", nargs="*", default=list(IN_MTEB), choices=list(IN_MTEB))
     options = parser.parse_args()
     model = Embedder.from_pretrained(options.model)
     for name in options.only or BENCHMARKS:
@@ -120,7 +123,7 @@ def main() -> None:
     kept = options.work / "mteb"
     kept.mkdir(parents=True, exist_ok=True)
     if not (kept / "same.json").exists():
-        (kept / "same.json").write_text(json.dumps(in_mteb(model, options.data)))
+        (kept / "same.json").write_text(json.dumps(in_mteb(model, options.data, options.mteb)))
     write_result(
         "local_benchmarks",
         {
