@@ -15,6 +15,7 @@ from codeembed.catalog import Catalog
 from codeembed.database import CodeStore
 from codeembed.filling import fill, filling
 from codeembed.layout import check_layout, check_model, describe, describe_model
+from codeembed.model import for_code, load_model
 from codeembed.reading import Reading, reading_of, reading_of_model, static_of
 from codeembed.results import CodeHit, IndexReport, load_report, save_report
 from codeembed.search import CodeFilter, Mode, Question, Source, find
@@ -60,14 +61,15 @@ class CodeIndex:
 
         Args:
             root: Folder of source code. It may be missing where the index lives elsewhere.
-            model: Makes the vectors; by default the one that made the index, or ``mini`` for a new
-                one, loaded when it is first needed.
+            model: Makes the vectors, through its task adapter ``code`` if it has one; by default
+                the one that made the index, or ``mini`` for a new one, loaded when first needed.
             store: Folder of the index; by default ``.codeembed`` inside the root.
 
         Raises:
             IndexMismatchError: the index was made by another model or release.
             InputError: the root is not a folder.
         """
+        model = None if model is None else for_code(model)
         root = Path(root).expanduser().absolute()
         folder = root / INDEX_DIR if store is None else Path(store).expanduser().absolute()
         exists = CodeStore.exists(folder)
@@ -100,8 +102,6 @@ class CodeIndex:
         """
         with self._loading:
             if self._model is None:
-                from codeembed.model import load_model
-
                 meta = self._meta
                 model = load_model(meta.get("model_name", _DEFAULT_MODEL))
                 if meta:

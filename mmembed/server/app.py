@@ -246,9 +246,8 @@ def _roots(index: Index, given: Sequence[str | Path] | None) -> list[Path] | Non
 def _open_code_index(path: Path, model: Embedder) -> CodeSearcher:
     # The root of the program may know both packages; nothing else here knows codeembed.
     from codeembed.index import CodeIndex
-    from codeembed.model import for_code
 
-    index = CodeIndex.open(path, for_code(model))
+    index = CodeIndex.open(path, model)
     if not index.exists:
         raise InputError(str(path), "holds no code index", "run: codeembed index PATH")
     return index
