@@ -222,7 +222,7 @@ PROBES = (
         "inversion",
         "how many words of a sentence a small decoder reads out of its vector",
         "Morris et al., 2023, Vec2Text (EMNLP); Song and Raghunathan, 2020 (CCS)",
-        "above chance: read from the vector; near it, this small decoder failed, and a larger may not",
+        "above chance: read from the vector; near it, this decoder failed, and a larger may not",
         ("text/sentences-train.jsonl.gz",),
         _run,
     ),
