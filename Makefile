@@ -5,7 +5,7 @@ FULL   ?= .venv-full
 BIN    := $(VENV)/bin
 DEMO   := demo-index
 
-.PHONY: demo test test-full lint types check clean
+.PHONY: demo test test-full lint types check docs train-mini clean
 
 # --- the main job: index the samples and this repository, then search them -------------------
 MEDIA  := $(BIN)/mmembed search -q
@@ -30,7 +30,7 @@ test: $(VENV)/.dev
 
 # torchvision and open_clip pull a CUDA build of torch, so they live in an environment of their own.
 test-full: $(FULL)/.full
-	$(FULL)/bin/python -m pytest tests/full
+	$(FULL)/bin/python -m pytest tests/full tests/presets/test_late_scores.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -41,6 +41,15 @@ types: $(VENV)/.dev
 
 check: lint types test
 
+docs: $(VENV)/.dev
+	$(BIN)/sphinx-build -q -W --keep-going docs build/docs
+
+# --- the default model: about half an hour on two cores, and it goes on after a stop ----------
+DATA ?= ../shared/data
+train-mini: $(VENV)/.dev
+	$(BIN)/python -m mmembed.multimodal.train_mini --data $(DATA) --cache runs/mini-features \
+	    --output mmembed/models/mini --decoder mmembed/models/mini
+
 $(VENV)/.light: pyproject.toml constraints/light.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -c constraints/light.txt -e '.[server]'
@@ -48,12 +57,14 @@ $(VENV)/.light: pyproject.toml constraints/light.txt
 
 $(VENV)/.dev: pyproject.toml constraints/light.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q -c constraints/light.txt -e '.[dev]'
+	$(BIN)/pip install -q -c constraints/light.txt -e '.[dev,docs]'
 	@touch $@ $(VENV)/.light
 
 $(FULL)/.full: pyproject.toml constraints/full.txt
 	test -x $(FULL)/bin/python || $(PYTHON) -m venv $(FULL)
 	$(FULL)/bin/pip install -q -c constraints/full.txt -e '.[open-clip,dev]'
+	# Compared with in tests; their own pins would take torch and transformers back.
+	$(FULL)/bin/pip install -q --no-deps colpali-engine==0.3.18 pylate==1.6.0 sqlitedict==2.1.0 voyager==2.2.3
 	@touch $@
 
 clean:
