@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from codeembed.cut import Sizes, Unit, heading_units, pack, row_units, segments, tree_units
-from codeembed.languages import detect, language
+from codeembed.languages import Language, detect, language, pack_language
 from codeembed.notebook import MARK
 from codeembed.outline import Definition, Outline, code_outline, markdown_outline
+from codeembed.pack_languages import has_pack
 from codeembed.parse import DEFAULT_TIME_LIMIT, ParseTimeoutError, parse
+from codeembed.parse_worker import ParserFailedError, ParseWorker, shared_worker
 from codeembed.source import Source
 from mmembed.errors import ConfigError
 
@@ -37,6 +39,9 @@ class Method(StrEnum):
     HEADINGS = "headings"
     LINES = "lines"
     LINES_AFTER_TIMEOUT = "lines-after-timeout"
+    LINES_AFTER_FAILURE = "lines-after-grammar-failure"
+    LINES_WITHOUT_GRAMMAR = "lines-without-grammar"
+    """A language of the extra ``all-languages``, which is not installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,8 @@ class Chunker:
         count_tokens: The model's own count, special tokens included.
         max_tokens: The limit.
         time_limit: Seconds for the parse of one file, after which it is cut by lines.
+        worker: Parses languages of the extra ``all-languages``; by default one that the process
+            shares.
 
     Raises:
         ConfigError: the limit leaves no room for text.
@@ -104,7 +111,9 @@ class Chunker:
         count_tokens: CountTokens,
         max_tokens: int,
         time_limit: float = DEFAULT_TIME_LIMIT,
+        worker: ParseWorker | None = None,
     ) -> None:
+        self._worker = worker
         self._count = count_tokens
         self._special = count_tokens([""])[0]
         self._rows_add_up = bool(getattr(count_tokens, "rows_add_up", False))
@@ -147,18 +156,33 @@ class Chunker:
         lang = language(name)
         if name == "notebook" and source.data.startswith(MARK):
             lang = language("python")
-        if lang is not None:
-            try:
+        try:
+            if lang is not None:
                 tree = parse(source.data, lang, self._time_limit)
-            except ParseTimeoutError:
-                method = Method.LINES_AFTER_TIMEOUT
-            else:
                 outline = code_outline(tree, source, lang)
                 return outline, tree_units(tree, source, outline, sizes), Method.TREE
-        elif name == "markdown":
+            if (lang := pack_language(name)) is not None:
+                if has_pack():
+                    return *self._apart(source, lang, sizes), Method.TREE
+                method = Method.LINES_WITHOUT_GRAMMAR
+        except ParseTimeoutError:
+            method = Method.LINES_AFTER_TIMEOUT
+        except ParserFailedError:
+            method = Method.LINES_AFTER_FAILURE
+        if name == "markdown":
             outline = markdown_outline(source)
             return outline, heading_units(source, outline), Method.HEADINGS
         return Outline(), row_units(source, 0, len(source.rows), 0), method
+
+    def _apart(self, source: Source, lang: Language, sizes: Sizes) -> tuple[Outline, list[Unit]]:
+        """Outline and units from another process, where a grammar may hang or crash."""
+        rows = range(len(source.rows))
+        tokens = [sizes.of(row, row + 1) for row in rows]
+        worker = self._worker or shared_worker()
+        outline, units = worker.run(
+            lang.name, self._time_limit, source.data, lang, tokens, sizes.limit
+        )
+        return outline, units
 
     def _tokens_of_rows(self, source: Source) -> list[int]:
         """Tokens of every row; rows such as ``else:`` are counted once a process."""

@@ -8,7 +8,8 @@ counts as a definition is a tree-sitter query beside this file, ``queries/<query
 * ``@comment`` and ``@attached`` (decorators, attributes) mark nodes that belong to the definition
   directly below them.
 
-To add a language, add one entry to :data:`LANGUAGES` and one query file.
+To add a language, add one entry to :data:`LANGUAGES` and one query file. Those of the extra
+``all-languages`` are :data:`PACK_LANGUAGES` and have no query.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from importlib import resources
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from codeembed.pack_languages import PACK_SUFFIXES, module_of
 from mmembed.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CONTAINER_KINDS",
     "LANGUAGES",
+    "PACK_LANGUAGES",
     "TEXT_FORMATS",
     "Language",
     "detect",
@@ -36,6 +39,7 @@ __all__ = [
     "known_names",
     "language",
     "normalise_name",
+    "pack_language",
     "query_source",
 ]
 
@@ -194,6 +198,12 @@ _ALL = (
 
 LANGUAGES: dict[str, Language] = {language.name: language for language in _ALL}
 
+PACK_LANGUAGES: dict[str, Language] = {
+    name: Language(name, tuple(suffixes.split()), module_of(name))
+    for name, suffixes in PACK_SUFFIXES.items()
+}
+"""Languages without a query, of the extra ``all-languages``: see :mod:`codeembed.foreign`."""
+
 TEXT_FORMATS: dict[str, str] = {
     ".md": "markdown",
     ".markdown": "markdown",
@@ -222,7 +232,9 @@ TEXT_FORMATS: dict[str, str] = {
 }
 """Suffix to name of formats that are cut by lines or headings: no grammar, not "unknown" either."""
 
-_BY_SUFFIX = {suffix: lang for lang in _ALL for suffix in lang.suffixes}
+_BY_SUFFIX = {
+    suffix: lang for lang in (*PACK_LANGUAGES.values(), *_ALL) for suffix in lang.suffixes
+}
 _BY_FILE_NAME = {name: lang for lang in _ALL for name in lang.file_names}
 _BY_INTERPRETER = {name: lang for lang in _ALL for name in lang.interpreters}
 _BY_ALIAS = {alias: lang.name for lang in _ALL for alias in lang.aliases}
@@ -231,6 +243,15 @@ _CPP_HEADER = re.compile(
     rb"^\s*(?:class\s+\w|namespace\b|template\s*<|using\s+\w|public:|private:|extern\s+\"C\")",
     re.MULTILINE,
 )
+# Suffixes of two languages, and what the one that is not in _BY_SUFFIX looks like.
+_SHARED_SUFFIXES = {
+    ".h": ("cpp", _CPP_HEADER),
+    ".m": (
+        "objc",
+        re.compile(rb"^\s*(?:#import\b|@(?:interface|implementation|import|class)\b)", re.M),
+    ),
+    ".v": ("verilog", re.compile(rb"^\s*(?:module\s+\w+\s*[(#;]|`timescale\b)", re.M)),
+}
 UNKNOWN = "unknown"
 
 
@@ -239,12 +260,14 @@ def detect(path: str, head: bytes = b"") -> str:
 
     Args:
         path: File name or path; only its last part is read.
-        head: First bytes of the file, for ``#!`` lines and for telling C headers from C++ ones.
+        head: First bytes of the file, for ``#!`` lines and suffixes that two languages share.
     """
     pure = PurePath(path)
     suffix = pure.suffix.lower()
-    if suffix == ".h":
-        return "cpp" if _CPP_HEADER.search(head) else "c"
+    if suffix in _SHARED_SUFFIXES:
+        other, look = _SHARED_SUFFIXES[suffix]
+        if look.search(head):
+            return other
     lang = _BY_FILE_NAME.get(pure.name) or _BY_SUFFIX.get(suffix)
     if lang is not None:
         return lang.name
@@ -268,14 +291,19 @@ def _interpreter(head: bytes) -> str:
 
 
 def language(name: str) -> Language | None:
-    """The language of that name, or None for text formats and unknown ones."""
+    """The language of that name, or None for those without a query, text formats and unknown."""
     return LANGUAGES.get(name)
+
+
+def pack_language(name: str) -> Language | None:
+    """The language of that name if its grammar comes with ``all-languages``, else None."""
+    return PACK_LANGUAGES.get(name)
 
 
 def known_names() -> list[str]:
     """Every name that a file can be given by :func:`detect`, sorted."""
     texts = {*TEXT_FORMATS.values(), *_TEXT_FILE_NAMES.values(), UNKNOWN}
-    return sorted({*LANGUAGES, *texts})
+    return sorted({*LANGUAGES, *PACK_LANGUAGES, *texts})
 
 
 def normalise_name(name: str) -> str:

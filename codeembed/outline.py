@@ -13,7 +13,20 @@ from codeembed.source import Source
 if TYPE_CHECKING:
     import tree_sitter
 
-__all__ = ["Definition", "Outline", "code_outline", "markdown_outline"]
+__all__ = [
+    "Definition",
+    "Found",
+    "Outline",
+    "code_outline",
+    "end_row",
+    "markdown_outline",
+    "outline_of",
+    "own_rows",
+    "symbol",
+]
+
+Found = tuple[int, int, str, str]
+"""First row, row after the last, kind and name of a definition."""
 
 _MAX_NAME = 120
 _NOT_KINDS = frozenset({"name", "owner", "comment", "attached"})
@@ -58,20 +71,28 @@ def code_outline(tree: tree_sitter.Tree, source: Source, language: Language) -> 
     query = definition_query(language, language.entry_for(source.data))
     matches = tree_sitter.QueryCursor(query).matches(tree.root_node)
     attached: set[int] = set()
-    found: list[tuple[int, int, str, str]] = []
+    found: list[Found] = []
     for _, captures in matches:
         for capture, nodes in captures.items():
             if capture in ("comment", "attached"):
                 for node in nodes:
-                    attached.update(_own_rows(node, source))
+                    attached.update(own_rows(node, source))
             elif capture not in _NOT_KINDS:
                 node = nodes[0]
                 name = ".".join(
-                    _symbol(source, part)
+                    symbol(source, part)
                     for role in ("owner", "name")
                     for part in captures.get(role, ())[:1]
                 )
                 found.append((node.start_point[0], end_row(node), capture, name))
+    return outline_of(found, attached, source, language)
+
+
+def outline_of(
+    found: list[Found], attached: set[int], source: Source, language: Language
+) -> Outline:
+    """Definitions in order, each with the comments directly above it; functions in classes are
+    methods."""
     extended = [
         (_with_attached(first, attached, source), end, kind, name)
         for first, end, kind, name in found
@@ -86,7 +107,7 @@ def end_row(node: tree_sitter.Node) -> int:
     return row if column == 0 and row > node.start_point[0] else row + 1
 
 
-def _own_rows(node: tree_sitter.Node, source: Source) -> range:
+def own_rows(node: tree_sitter.Node, source: Source) -> range:
     """The node's rows if nothing but white space stands before it, else none."""
     row, column = node.start_point
     before = source.rows[row][:column] if row < len(source.rows) else b""
@@ -99,12 +120,13 @@ def _with_attached(first: int, attached: set[int], source: Source) -> int:
     return first
 
 
-def _symbol(source: Source, node: tree_sitter.Node) -> str:
+def symbol(source: Source, node: tree_sitter.Node) -> str:
+    """The node's text as a name: on one line, without quotes, not too long."""
     text = source.text(node.start_byte, node.end_byte)
     return " ".join(text.split()).strip("\"'`")[:_MAX_NAME]
 
 
-def _name_methods(found: list[tuple[int, int, str, str]], language: Language) -> list[Definition]:
+def _name_methods(found: list[Found], language: Language) -> list[Definition]:
     definitions: list[Definition] = []
     open_: list[Definition] = []
     for first, end, kind, name in found:
