@@ -1,13 +1,10 @@
-"""The documentation holds together: links, the site's build, docstrings, and numbers."""
+"""The documentation holds together: links, the site's build, and docstrings."""
 
 from __future__ import annotations
 
 import ast
-import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -59,77 +56,6 @@ def test_the_site_builds_without_a_warning(project_root: Path, tmp_path: Path) -
     page = (tmp_path / "site" / "api.html").read_text(encoding="utf-8")
     assert "encode_query" in page
     assert "late_chunks" in page
-
-
-def numbers(value: Any) -> Iterator[float]:
-    """Every number of a JSON value."""
-    if isinstance(value, bool):
-        return
-    if isinstance(value, (int, float)):
-        yield float(value)
-    elif isinstance(value, dict):
-        for one in value.values():
-            yield from numbers(one)
-    elif isinstance(value, list):
-        for one in value:
-            yield from numbers(one)
-
-
-def told(text: str) -> list[str]:
-    """The figures that a cell of the table states: those with a point, an exponent, %, or times."""
-    text = re.sub(r"sentence-transformers [\d.]+", "", text)
-    return re.findall(r"\d+(?:\.\d+)?e-?\d+|\d+\.\d+|\d+(?=%| times| files)", text)
-
-
-def found_in(figure: str, values: list[float], text: str) -> bool:
-    """Whether a value rounds to a figure as it is, as a percentage, or as a ratio turned round."""
-    wanted = float(figure)
-    places = len(figure.partition("e")[0].partition(".")[2])
-    if "e" in figure:
-        exponent = int(figure.partition("e")[2])
-        half = 0.5 * 10 ** (exponent - places) * 1.001
-    else:
-        half = 0.5 * 10**-places * 1.001
-    ways = [*values, *(100 * v for v in values), *(1 / v for v in values if v)]
-    return any(abs(way - wanted) <= half for way in ways)
-
-
-def test_numbers_of_the_readme_come_from_files_that_commands_wrote(project_root: Path) -> None:
-    text = (project_root / "README.md").read_text(encoding="utf-8")
-    table = text[text.index("## Results") : text.index("## Limits")]
-    rows = [line for line in table.splitlines() if line.startswith("| ") and "`" in line]
-    assert len(rows) >= 8
-    missing = []
-    for row in rows:
-        _, what, result, peer, command, _ = (cell.strip() for cell in row.split("|"))
-        script = re.search(r"benchmarks/(\w+)\.py", command)
-        name = "reference_scores" if script is None else script.group(1)
-        # A script that measures several sizes writes NAME_SIZE.json.
-        found = sorted((project_root / "benchmarks" / "results").glob(f"{name}*.json"))
-        assert found, f"{what}: no {name}.json"
-        values = [x for one in found for x in numbers(json.loads(one.read_text("utf-8")))]
-        missing += [
-            f"{what}: {figure} is not in {name}*.json"
-            for figure in told(f"{result} {peer}")
-            if not found_in(figure, values, row)
-        ]
-    assert missing == []
-
-
-def test_figures_are_recognised() -> None:
-    assert told("0.278 / 0.590, 65% of it, 12 times slower, 3e-7, 2 threads") == [
-        "0.278",
-        "0.590",
-        "65",
-        "12",
-        "3e-7",
-    ]
-    assert found_in("0.59", [0.5936], "")
-    assert not found_in("0.59", [0.5961], "")
-    assert found_in("65", [0.652], "")
-    assert found_in("2.6", [0.385], "")
-    assert found_in("8.5e-7", [8.52e-7], "")
-    assert not found_in("8.5e-7", [8.7e-7], "")
 
 
 def documented(project_root: Path) -> tuple[list[str], int]:
