@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import local_tables
 import mini_tables
 
 NAMED = re.compile(r"benchmarks/(?:results/)?(\w+?)(?:_SIZE)?\.(?:py|json)")
@@ -179,3 +180,12 @@ def test_the_tables_of_mini_are_what_its_results_say(
     mini_tables.write_tables(json.loads(results.read_text("utf-8")))
     for page in pages.values():
         assert (tmp_path / page.name).read_text("utf-8") == page.read_text("utf-8")
+
+
+def test_the_table_of_local_benchmarks_is_what_their_results_say(project_root: Path) -> None:
+    results = project_root / "benchmarks" / "results" / "local_benchmarks.json"
+    page = local_tables.PAGE.read_text("utf-8")
+    found = json.loads(results.read_text("utf-8"))
+    assert local_tables.rendered(page, found) == page
+    found["benchmarks"]["sts"]["score"] += 0.001
+    assert local_tables.rendered(page, found) != page
