@@ -8,8 +8,8 @@ from nothing, an answer from an index that is there, and one after a change of o
 processor seconds stand side by side, because processor time alone is steady on a busy machine.
 
 ``quality`` takes docstrings out of a copy of the folder and asks for the functions by them: a hit
-is a chunk that overlaps the function. nDCG@10, one relevant function a query. Choose code that no
-adapter was trained on.
+is a chunk, not a skeleton, that overlaps the function. nDCG@10, one relevant function a query.
+Choose code that no adapter was trained on.
 
 semble's own model lives on a hub. Where that cannot be reached, ``--semble-model`` names a
 model2vec folder (``model2vec_of`` makes one of mini's static vectors).
@@ -38,6 +38,7 @@ from codeembed import CodeIndex
 from codeembed.pairs.quality import summary_of, text_problem
 from codeembed.results import CodeHit
 from codeembed.search import CodeFilter, Question, find
+from codeembed.skeleton import SKELETON
 
 _K = 10
 _QUERY = "parse command line arguments"
@@ -193,6 +194,11 @@ def ndcg(found: Sequence[Sequence[Span]], answers: Sequence[Span]) -> float:
     return float(np.mean(values))
 
 
+def _span(hit: CodeHit) -> Span:
+    """Where a hit is; a skeleton is nowhere, since it shows no function's body."""
+    return (hit.path, 0, 0) if hit.kind == SKELETON else (hit.path, hit.start_line, hit.end_line)
+
+
 def quality(
     folder: Path, place: Path, semble: Path | None, environment: dict[str, str], limit: int
 ) -> Any:
@@ -207,7 +213,7 @@ def quality(
             start = time.process_time()
             hits = search(query)
             seconds.append(time.process_time() - start)
-            found.append([(hit.path, hit.start_line, hit.end_line) for hit in hits])
+            found.append([_span(hit) for hit in hits])
         result["ndcg10"][name] = round(ndcg(found, answers), 4)
         result["query_ms"][name] = [
             round(1000 * float(np.percentile(seconds, each)), 2) for each in (50, 95)

@@ -2,14 +2,15 @@
 
 Every byte that is not white space lies in exactly one chunk, and no chunk holds more tokens than
 the limit, as counted by the model's own tokenizer. Code is cut along its syntax tree, Markdown at
-its headings, everything else at blank rows and indentation.
+its headings, everything else at blank rows and indentation. Skeletons of big classes come beside
+the chunks.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from codeembed.cut import Sizes, Unit, heading_units, pack, row_units, segments, tree_units
@@ -19,6 +20,7 @@ from codeembed.outline import Definition, Outline, code_outline, markdown_outlin
 from codeembed.pack_languages import has_pack
 from codeembed.parse import DEFAULT_TIME_LIMIT, ParseTimeoutError, parse
 from codeembed.parse_worker import ParserFailedError, ParseWorker, shared_worker
+from codeembed.skeleton import SKELETON, fit_skeleton, skeletons
 from codeembed.source import Source
 from mmembed.errors import ConfigError
 
@@ -84,12 +86,15 @@ class ChunkedFile:
         language: As given or detected.
         method: How the file was cut.
         is_utf8: False if the texts hold replacement characters for invalid bytes.
+        skeletons: What classes too big for one chunk look like from outside, of kind ``skeleton``.
+            They repeat parts of ``chunks``; their offsets and lines are those of the whole class.
     """
 
     chunks: list[Chunk]
     language: str
     method: Method
     is_utf8: bool
+    skeletons: list[Chunk] = field(default_factory=list)
 
 
 class Chunker:
@@ -147,7 +152,35 @@ class Chunker:
         block = "block" if method is Method.TREE else "text"
         label = _Labeller(source, outline, path, block)
         chunks = [label.chunk(*piece) for piece in self._within_limit(source, spans, sizes)]
-        return ChunkedFile(chunks, name, method, source.is_utf8)
+        views = list(self._skeletons(source, outline, sizes, path))
+        return ChunkedFile(chunks, name, method, source.is_utf8, views)
+
+    def _skeletons(
+        self, source: Source, outline: Outline, sizes: Sizes, path: str
+    ) -> Iterator[Chunk]:
+        for definition, lines in skeletons(source, outline, sizes):
+            text, tokens = fit_skeleton(lines, self._count, self.max_tokens)
+            if not text:
+                continue
+            start, end = source.span(*source.trim(definition.first, definition.end))
+            around = [
+                _title(each)
+                for each in outline.definitions
+                if each.first <= definition.first and definition.end <= each.end
+            ]
+            yield Chunk(
+                text=text,
+                start_byte=start,
+                end_byte=end,
+                start_line=definition.first + 1,
+                end_line=source.row_of(end - 1) + 1,
+                symbol=definition.name,
+                kind=SKELETON,
+                breadcrumb=" > ".join([path, *around]),
+                symbols=(definition.name,),
+                kinds=(SKELETON,),
+                tokens=tokens,
+            )
 
     def _structure(
         self, source: Source, name: str, sizes: Sizes

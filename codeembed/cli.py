@@ -59,7 +59,10 @@ Glob = Annotated[
 ]
 Kind = Annotated[
     list[str] | None,
-    Parameter(negative="", help="Only chunks that define a function, method, class, section, ..."),
+    Parameter(
+        negative="",
+        help="Only chunks that define a function, method, class, section, skeleton, ...",
+    ),
 ]
 Lines = Annotated[
     int | None,

@@ -260,7 +260,8 @@ class CodeStore:
         """The chunk that holds a line of a file, or the nearest one of that file."""
         rows = self._all(
             f"SELECT {_COLUMNS} FROM chunks WHERE path = ? "
-            "ORDER BY MAX(start_line - ?, ? - end_line, 0), end_line - start_line LIMIT 1",
+            "ORDER BY kind = 'skeleton', MAX(start_line - ?, ? - end_line, 0), "
+            "end_line - start_line LIMIT 1",
             (path, line, line),
         )
         return _chunk(rows[0]) if rows else None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from codeembed.cut import Sizes, Unit, tree_units
 from codeembed.languages import Language
-from codeembed.outline import Found, Outline, end_row, outline_of, own_rows, symbol
+from codeembed.outline import BODY, Found, Outline, outline_of, own_rows, symbol
 from codeembed.parse import parse
 from codeembed.source import Source
 
@@ -81,7 +81,16 @@ def _definition(node: tree_sitter.Node, source: Source) -> Found | None:
         return None
     word = match[1]
     kind = "function" if word in _FUNCTIONS else _KINDS.get(word, word)
-    return node.start_point[0], end_row(node), kind, text
+    return Found(node, kind, text, _body_beside(node) if "_signature" in node.type else None)
+
+
+def _body_beside(node: tree_sitter.Node) -> tree_sitter.Node | None:
+    """The body after a signature, which may stand inside a signature of its own (Dart)."""
+    parent = node.parent
+    if parent is not None and "_signature" in parent.type:
+        node = parent
+    body = node.next_named_sibling
+    return body if body is not None and BODY.fullmatch(body.type) else None
 
 
 def _first_name(node: tree_sitter.Node) -> tree_sitter.Node | None:

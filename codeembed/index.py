@@ -218,7 +218,7 @@ class CodeIndex:
                 alone) and ``lexical`` (BM25 over identifiers), as far as there are any.
             glob: Patterns as in ``.gitignore``, e.g. ``src/**/*.py``, ``!*_test.py``.
             language: Names of languages or formats; aliases such as ``py`` are known.
-            kind: ``class``, ``function``, ``method``, ``section``, ...
+            kind: ``class``, ``function``, ``method``, ``section``, ``skeleton``, ...
 
         Raises:
             InputError: there is no index, or the query is empty.

@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 # Raised whenever the same file would be cut, or shown to the model, in another way.
-_LAYOUT_VERSION = "code-2"
+_LAYOUT_VERSION = "code-3"
 
 # Chunks stay about as long as a screen even where a model reads more.
 _MAX_CHUNK_TOKENS = 512

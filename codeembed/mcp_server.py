@@ -65,7 +65,7 @@ class CodeTools:
             mode: hybrid, dense, static or lexical.
             glob: Only these paths, as in .gitignore; "!" takes out.
             language: Only these languages.
-            kind: Only chunks that define a function, method, class, section, ...
+            kind: Only chunks that define a function, method, class, section, skeleton, ...
             offset: Leave out so many of the best hits, to page on.
         """
         with self._lock:

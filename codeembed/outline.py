@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from codeembed.languages import CONTAINER_KINDS, Language
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import tree_sitter
 
 __all__ = [
+    "BODY",
     "Definition",
     "Found",
     "Outline",
@@ -25,10 +27,29 @@ __all__ = [
     "symbol",
 ]
 
-Found = tuple[int, int, str, str]
-"""First row, row after the last, kind and name of a definition."""
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A definition as it stands in the tree.
+
+    Attributes:
+        node: Where it is.
+        kind: A function may turn out to be a method.
+        name: The symbol.
+        body: Its body where that is no part of ``node``.
+    """
+
+    node: tree_sitter.Node
+    kind: str
+    name: str
+    body: tree_sitter.Node | None = None
+
 
 _MAX_NAME = 120
+BODY = re.compile(r"(?:\w+_)?(?:body|block)|declaration_list|statement_list")
+"""Types of nodes that are a body where the grammar does not say so by a field."""
+_BODY_WITHIN = 2
+_BODY_AMONG = 12
 _NOT_KINDS = frozenset({"name", "owner", "comment", "attached"})
 
 
@@ -42,6 +63,9 @@ class Definition:
         word: What a breadcrumb calls it, e.g. ``def``.
         first: First row, with the comments and decorators directly above it.
         end: Row after the last one.
+        start: Byte where it begins, without them.
+        head_end: Byte where its signature ends.
+        has_body: Whether something comes after the signature.
     """
 
     name: str
@@ -49,6 +73,9 @@ class Definition:
     word: str
     first: int
     end: int
+    start: int = 0
+    head_end: int = 0
+    has_body: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +111,7 @@ def code_outline(tree: tree_sitter.Tree, source: Source, language: Language) -> 
                     for role in ("owner", "name")
                     for part in captures.get(role, ())[:1]
                 )
-                found.append((node.start_point[0], end_row(node), capture, name))
+                found.append(Found(node, capture, name))
     return outline_of(found, attached, source, language)
 
 
@@ -93,12 +120,40 @@ def outline_of(
 ) -> Outline:
     """Definitions in order, each with the comments directly above it; functions in classes are
     methods."""
-    extended = [
-        (_with_attached(first, attached, source), end, kind, name)
-        for first, end, kind, name in found
-    ]
-    extended.sort(key=lambda item: (item[0], -item[1]))
+    extended = [_definition(each, attached, source, language) for each in found]
+    extended.sort(key=lambda each: (each.first, -each.end))
     return Outline(tuple(_name_methods(extended, language)), frozenset(attached))
+
+
+def _definition(found: Found, attached: set[int], source: Source, language: Language) -> Definition:
+    node = found.node
+    body = found.body or _body(node)
+    # Without a body it is a declaration, or a form that is not known: its first row.
+    head_end = min(node.end_byte, source.row_starts[node.start_point[0] + 1])
+    return Definition(
+        found.name,
+        found.kind,
+        language.word(found.kind),
+        _with_attached(node.start_point[0], attached, source),
+        end_row(found.body or node),
+        node.start_byte,
+        head_end if body is None else body.start_byte,
+        body is not None,
+    )
+
+
+def _body(node: tree_sitter.Node) -> tree_sitter.Node | None:
+    """What a definition consists of beside its signature, at most two levels down."""
+    level = [node]
+    for _ in range(_BODY_WITHIN):
+        for each in level:
+            if (body := each.child_by_field_name("body")) is not None:
+                return body
+        level = [child for each in level for child in each.named_children[:_BODY_AMONG]]
+        for each in level:
+            if BODY.fullmatch(each.type):
+                return each
+    return None
 
 
 def end_row(node: tree_sitter.Node) -> int:
@@ -126,16 +181,17 @@ def symbol(source: Source, node: tree_sitter.Node) -> str:
     return " ".join(text.split()).strip("\"'`")[:_MAX_NAME]
 
 
-def _name_methods(found: list[Found], language: Language) -> list[Definition]:
+def _name_methods(found: Sequence[Definition], language: Language) -> list[Definition]:
     definitions: list[Definition] = []
     open_: list[Definition] = []
-    for first, end, kind, name in found:
+    for definition in found:
         # A definition that ends on the row where the next begins does not enclose it.
-        while open_ and not (open_[-1].first <= first and end <= open_[-1].end):
+        while open_ and not (
+            open_[-1].first <= definition.first and definition.end <= open_[-1].end
+        ):
             open_.pop()
-        if kind == "function" and open_ and open_[-1].kind in CONTAINER_KINDS:
-            kind = "method"
-        definition = Definition(name, kind, language.word(kind), first, end)
+        if definition.kind == "function" and open_ and open_[-1].kind in CONTAINER_KINDS:
+            definition = replace(definition, kind="method", word=language.word("method"))
         definitions.append(definition)
         open_.append(definition)
     return definitions

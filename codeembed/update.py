@@ -153,7 +153,8 @@ class _Writer:
 
 
 def _rows(source: SourceFile) -> Iterable[ChunkRow]:
-    for number, chunk in enumerate(source.chunked.chunks):
+    chunked = source.chunked
+    for number, chunk in enumerate([*chunked.chunks, *chunked.skeletons]):
         yield ChunkRow(
             id=0,
             path=source.path,

@@ -81,6 +81,7 @@ def test_a_big_file_of_the_pack_is_cut_between_functions_and_loses_nothing() -> 
     assert all(chunk.breadcrumb.startswith("a.dart > class A") for chunk in result.chunks)
     methods = [chunk for chunk in result.chunks if "f7" in chunk.symbols]
     assert "return y" in methods[0].text
+    assert result.skeletons[0].text.startswith("class A {\n  int f0(int x) { ... }\n")
 
 
 @needs_pack

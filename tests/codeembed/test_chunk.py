@@ -47,6 +47,13 @@ def check(data: bytes, result: ChunkedFile, limit: int, count=count_tokens) -> N
         assert chunk.breadcrumb
         assert chunk.kinds
     assert not source[position:].strip()
+    for view in result.skeletons:
+        assert view.text
+        assert view.kind == "skeleton"
+        assert view.tokens == count([view.text])[0] <= limit
+        assert 0 <= view.start_byte < view.end_byte <= len(source)
+        assert view.start_line == source.count(b"\n", 0, view.start_byte) + 1
+        assert view.end_line == source.count(b"\n", 0, view.end_byte - 1) + 1
 
 
 def chunks_of(source: str, path: str, limit: int = 40) -> list[Chunk]:
