@@ -19,6 +19,7 @@ from mmembed.gpte.protocols import Columns, Loss, Objective, Outputs
 from mmembed.gpte.queue import MomentumQueue, momentum_update
 from mmembed.gpte.rows import Row
 from mmembed.gpte.token_tasks import TokenTask, Work
+from mmembed.gpte.wrapping import backward
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -168,7 +169,7 @@ class Stepper:
             return goal.objective(self._columns(batch, outputs, goal, step))
 
         def scaled(loss: Tensor) -> None:
-            self.accelerator.backward(loss * share)
+            backward(self.accelerator, self.model, loss * share)
 
         if self.batch.cached and goal is not None:
             return self._cached(chunks, works, sentence_loss, goal, scaled, last)

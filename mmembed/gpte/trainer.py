@@ -23,14 +23,13 @@ import torch
 from mmembed.errors import TrainingError
 from mmembed.gpte.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from mmembed.gpte.data.batches import Batches, ExampleBatch
-from mmembed.gpte.distributed import average_gradients, fill_gradients
 from mmembed.gpte.objectives import build_objective, learned_parameters
 from mmembed.gpte.protocols import TrainableEncoder
 from mmembed.gpte.recipe import TrainStage
 from mmembed.gpte.starting import parameter_groups
 from mmembed.gpte.stepping import Follower, Goal, Stepper, Trainee
 from mmembed.gpte.token_tasks import TokenTask
-from mmembed.gpte.wrapping import Wrapped, prepare, replicated, sharded, whole_weights
+from mmembed.gpte.wrapping import Wrapped, descend, prepare, sharded, whole_weights
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -126,8 +125,9 @@ class Trainer:
             eps=stage.schedule.eps,
             fused=device.type in ("cpu", "cuda"),
         )
-        self._replicated = replicated(accelerator)
-        self.model, self.optimizer = prepare(accelerator, trainee, optimizer, trainee.learned)
+        self.model, self.optimizer = prepare(
+            accelerator, trainee, optimizer, trainee.learned, stage.schedule.clip
+        )
         self.encoder = encoder
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         kept = (self.scheduler, self.progress, *([follower] if follower else []))
@@ -213,11 +213,6 @@ class Trainer:
                 parts[name] = parts.get(name, 0.0) + part.detach().float() / accumulate
             rows, tokens = rows + len(batch.query), tokens + batch.tokens
             places += batch.places
-        own = [p for module in self.learned.values() for p in module.parameters()]
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        whole = self._replicated or self.accelerator.num_processes == 1
-        fill_gradients(parameters)
-        average_gradients(parameters if whole else own)
         names = sorted(parts)
         device = self.accelerator.device
         counts = torch.tensor([rows, tokens], dtype=torch.float32, device=device)
@@ -227,14 +222,10 @@ class Trainer:
         loss_value = values.pop("loss")
         if not math.isfinite(loss_value):
             raise TrainingError(self._broken(loss_value, values, places))
-        clip = stage.schedule.clip or math.inf
-        if sharded(self.accelerator):  # accelerate compares this list with the model's own
-            parameters = list(self.model.parameters())
-        norm = self.accelerator.clip_grad_norm_(parameters, clip)
-        values["grad_norm"] = float(norm) if norm is not None else math.nan
+        own = [p for module in self.learned.values() for p in module.parameters()]
+        clip = stage.schedule.clip
+        values["grad_norm"] = descend(self.accelerator, self.model, self.optimizer, own, clip)
         values["lr"] = self.scheduler.get_last_lr()[0]
-        self.optimizer.step()
-        self.optimizer.zero_grad()
         self.scheduler.step()
         self.stepper.after_step()
         seconds = time.perf_counter() - started

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,10 +95,17 @@ def run_train(
 
 @contextlib.contextmanager
 def stage_accelerator(stage: TrainStage, folder: Path) -> Iterator[Accelerator]:
-    """An accelerator for a stage, whose trackers end with it."""
+    """An accelerator for a stage, whose trackers end with it.
+
+    Raises:
+        ConfigError: DeepSpeed is asked for and absent.
+    """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
+    asked = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
+    if asked and find_spec("deepspeed") is None:
+        raise ConfigError("training under DeepSpeed needs it: pip install 'deepspeed>=0.19.8'")
     accelerator = Accelerator(
         mixed_precision=stage.precision,
         log_with=list(stage.trackers) or None,

@@ -1,13 +1,14 @@
 """The model inside what wraps it: prepared for its processes, read through it, and seen whole.
 
 Plain data parallelism needs no wrapper: gradients are averaged once a step, where wrappers that
-count forwards (DDP) stumble over token tasks and the gradient cache. Sharding (FSDP2, DeepSpeed)
-goes through accelerate.
+count forwards (DDP) stumble over token tasks and the gradient cache. Sharding (FSDP2) goes through
+accelerate, and so does DeepSpeed, which :mod:`mmembed.gpte.zero` drives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,13 +17,15 @@ import torch
 from torch import nn
 
 from mmembed.errors import ConfigError
+from mmembed.gpte.distributed import average_gradients, fill_gradients
 from mmembed.gpte.protocols import Outputs, TrainableEncoder
 from mmembed.gpte.states import TokenStates
+from mmembed.gpte.zero import partitioned, prepare_zero, zero_backward, zero_step
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["Wrapped", "prepare", "replicated", "sharded", "whole_weights"]
+__all__ = ["Wrapped", "backward", "descend", "prepare", "replicated", "sharded", "whole_weights"]
 
 
 def replicated(accelerator: Accelerator) -> bool:
@@ -32,7 +35,7 @@ def replicated(accelerator: Accelerator) -> bool:
 
 def sharded(accelerator: Accelerator) -> bool:
     """Whether a process may hold no more than a part of the model."""
-    return accelerator.distributed_type.value in ("FSDP", "DEEPSPEED")
+    return bool(accelerator.distributed_type.value == "FSDP")
 
 
 def prepare(
@@ -40,12 +43,14 @@ def prepare(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     apart: nn.Module,
+    clip: float = 0.0,
 ) -> tuple[nn.Module, Any]:
     """The model and its optimiser, ready for the accelerator's processes.
 
     Args:
         apart: a part of ``model`` that stays whole on every process, because it is read outside
             the model's forward: what the objectives learn.
+        clip: the largest gradient norm, for wrappers that clip inside their step; 0 leaves it.
 
     Raises:
         ConfigError: a kind of sharding that the trainer does not run.
@@ -53,11 +58,13 @@ def prepare(
     if replicated(accelerator):
         prepared = accelerator.prepare_model(model, evaluation_mode=True)
         return prepared, accelerator.prepare_optimizer(optimizer)
+    if partitioned(accelerator):
+        return prepare_zero(accelerator, model, optimizer, clip)
     if sharded(accelerator):
         if not accelerator.is_fsdp2:
             raise ConfigError(
-                f"training under {accelerator.distributed_type.value} is not supported: use FSDP "
-                "version 2 (configs/accelerate/fsdp2.yaml), or plain data parallelism"
+                "training under the first FSDP is not supported: use FSDP version 2 "
+                "(configs/accelerate/fsdp2.yaml), or plain data parallelism"
             )
         _open_outputs()
         plugin = accelerator.state.fsdp_plugin
@@ -69,6 +76,44 @@ def prepare(
             plugin.mixed_precision_policy = replace(policy, reduce_dtype=torch.float32)
     model, prepared_optimizer = accelerator.prepare(model, optimizer)
     return model, prepared_optimizer
+
+
+def backward(accelerator: Accelerator, model: nn.Module, loss: torch.Tensor) -> None:
+    """Add a loss's gradient to what the next step descends; a collective call under wrappers."""
+    if partitioned(accelerator):
+        zero_backward(model, loss)
+    else:
+        accelerator.backward(loss)
+
+
+def descend(
+    accelerator: Accelerator,
+    model: nn.Module,
+    optimizer: Any,
+    own: Iterable[torch.Tensor],
+    clip: float,
+) -> float:
+    """Average gradients over processes, clip, step, and forget them; a collective call.
+
+    Args:
+        model, optimizer: as prepared.
+        own: parameters that stay whole on every process; see :func:`prepare`.
+        clip: the largest gradient norm; 0 leaves it.
+
+    Returns:
+        The gradient's norm before clipping.
+    """
+    if partitioned(accelerator):
+        return zero_step(model)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    fill_gradients(parameters)
+    average_gradients(own if sharded(accelerator) else parameters)
+    if sharded(accelerator):  # accelerate compares this list with the model's own
+        parameters = list(model.parameters())
+    norm = accelerator.clip_grad_norm_(parameters, clip or math.inf)
+    optimizer.step()
+    optimizer.zero_grad()
+    return float(norm) if norm is not None else math.nan
 
 
 def _open_outputs() -> None:

@@ -1,7 +1,5 @@
 """Run by test_fsdp.py in several processes: recipes under FSDP2 over gloo, on CPUs.
 
-Every recipe of a folder is stopped after its second step and run again to its end.
-
 Usage: fsdp_cases.py FOLDER
 """
 
@@ -15,9 +13,7 @@ from typing import Any
 import yaml
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
-
-from mmembed.gpte.recipe import load_recipe
-from mmembed.gpte.run import run_recipe
+from pairs import run_stopped
 
 
 def shard_on_cpus() -> None:
@@ -41,8 +37,4 @@ if __name__ == "__main__":
     options = yaml.safe_load(shipped.read_text(encoding="utf-8"))["fsdp_config"]
     os.environ.update({key.upper(): str(value) for key, value in options.items()})
     shard_on_cpus()
-    folder = Path(sys.argv[1])
-    for file in sorted(folder.glob("*.yaml")):
-        recipe = load_recipe(file, [f"output={folder / file.stem / 'sharded'}"])
-        run_recipe(recipe, stop_after=2)
-        run_recipe(recipe)
+    run_stopped(Path(sys.argv[1]))
