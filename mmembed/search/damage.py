@@ -11,6 +11,9 @@ from mmembed.errors import MmembedError
 __all__ = ["StoreDamagedError", "naming_damage"]
 
 
+_ENGINE_ERRORS = (RuntimeError, ValueError, KeyError, OSError)
+
+
 class StoreDamagedError(MmembedError, RuntimeError):
     """The files of a store cannot be read; the message names the folder and what to do."""
 
@@ -25,8 +28,10 @@ def naming_damage(folder: Path) -> Iterator[None]:
         yield
     except (MmembedError, FileExistsError):
         raise
-    except (RuntimeError, ValueError, KeyError, OSError) as error:
-        if "No space left" in str(error):
+    except Exception as error:
+        # The engine's parsers also panic over damage, with a class that cannot be imported.
+        expected = isinstance(error, _ENGINE_ERRORS) or type(error).__name__ == "RustPanic"
+        if not expected or "No space left" in str(error):
             raise
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise StoreDamagedError(
