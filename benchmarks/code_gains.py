@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--adapter", type=Path)
-    parser.add_argument("--only", nargs="*", default=list(set_names()))
+    parser.add_argument("--only", nargs="*", default=[*set_names(), "robustness"])
     parser.add_argument("--partial", type=Path, default=RESULTS / ".code_gains.partial.json")
     options = parser.parse_args()
     found: dict[str, Any] = {}
@@ -43,24 +43,25 @@ def main() -> None:
     tasks: dict[str, str | None] = {"minilm": None, "minilm+code": "code"}
     scorers: dict[str, Scorer] = {"bm25": bm25_scores}
     scorers |= {system: vector_scores(model, task) for system, task in tasks.items()}
-    for name in options.only:
+    for name in (name for name in options.only if name != "robustness"):
         data = read_set(name, options.data)
         for system, scorer in scorers.items():
             if system not in found.setdefault(name, {}):
                 found[name][system] = measure(data, scorer).as_dict()
                 _keep(options.partial, found)
                 print(name, system, round(found[name][system]["ndcg10"], 4), flush=True)
-    functions = read_set("cosqa", options.data).documents[:_FUNCTIONS]
-    for system, task in tasks.items():
+    if "robustness" in options.only:
         curves = found.setdefault("robustness", {})
-        if system not in curves:
+        functions = read_set("cosqa", options.data).documents[:_FUNCTIONS]
+        for system, task in tasks.items():
+            if system not in curves:
 
-            def encode(texts: Any, task: str | None = task) -> Any:
-                return model.encode_document(list(texts), task=task, show_progress=False)
+                def encode(texts: Any, task: str | None = task) -> Any:
+                    return model.encode_document(list(texts), task=task, show_progress=False)
 
-            curves[system] = robustness(functions, "python", encode).as_dict()
-            _keep(options.partial, found)
-            print("robustness", system, curves[system], flush=True)
+                curves[system] = robustness(functions, "python", encode).as_dict()
+                _keep(options.partial, found)
+                print("robustness", system, curves[system], flush=True)
     missing = [name for name in set_names() if len(found.get(name, {})) < len(scorers)]
     result = {"machine": facts("torch", "transformers"), "not_measured": missing, "sets": found}
     write_result("code_gains", result)
