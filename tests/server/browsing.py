@@ -6,7 +6,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -61,3 +61,11 @@ def open_page(browser: Browser, address: str, **settings: Any) -> Iterator[Page]
     context.close()
     assert not problems, problems
     assert not outside, outside
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Ask until a condition holds; the page's policy forbids the eval of a wait inside it."""
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from browsing import open_page, serving
+from browsing import open_page, serving, wait_until
 from fastapi import FastAPI
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def test_words_find_photos_pages_clips_and_code(page: Page) -> None:
     for image in page.locator(".card img").all():
         image.scroll_into_view_if_needed()
         assert image.get_attribute("alt")
-        page.wait_for_function("image => image.naturalWidth > 0", arg=image.element_handle())
+        wait_until(lambda image=image: image.evaluate("image => image.naturalWidth > 0"))
     assert "<b>not markup</b>" in page.locator(".face.code").inner_text()
 
 
@@ -145,7 +145,7 @@ def test_a_result_opens_in_full(page: Page) -> None:
     expect(dialog.get_by_role("heading", level=2)).to_have_text("paper.pdf, page 2")
     expect(dialog.locator("#detail-scores")).to_contain_text("similarity")
     preview = dialog.locator("#stage img")
-    page.wait_for_function("image => image.naturalWidth > 480", arg=preview.element_handle())
+    wait_until(lambda: preview.evaluate("image => image.naturalWidth > 480"))
     original = dialog.get_by_role("link", name="Open file")
     assert (original.get_attribute("href") or "").endswith("#page=2")
     opened = page.url
@@ -163,7 +163,8 @@ def test_a_clip_plays(page: Page) -> None:
     card.hover()
     expect(card.locator("video.playing")).to_be_attached()
     card.click()
-    page.wait_for_function("document.querySelector('#stage video').currentTime > 0")
+    clip = page.locator("#stage video")
+    wait_until(lambda: clip.evaluate("clip => clip.currentTime > 0"))
 
 
 def test_a_clip_keeps_still_where_motion_is_unwanted(page: Page) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from browsing import open_page, serving
+from browsing import open_page, serving, wait_until
 from colour_model import COLOURS, ColourModel
 from PIL import Image
 from test_explain import Held, turning_clip
@@ -77,9 +77,10 @@ def test_a_clip_opens_at_its_best_moment(page: Page) -> None:
     page.goto("/?q=green&show=video&open=1")
     first = page.locator("#moments button").first
     expect(first).to_contain_text(re.compile(r"0:0[45]\.\d · 1\.00"))
-    page.wait_for_function("document.querySelector('#stage video').currentTime >= 4")
+    clip = page.locator("#stage video")
+    wait_until(lambda: clip.evaluate("clip => clip.currentTime >= 4"))
     page.locator("#moments button").nth(2).click()
-    page.wait_for_function("document.querySelector('#stage video').seeking === false")
+    wait_until(lambda: not clip.evaluate("clip => clip.seeking"))
 
 
 def test_the_map_is_walked_by_keys_and_finds_similar(page: Page) -> None:
