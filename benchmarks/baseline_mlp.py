@@ -17,7 +17,7 @@ from mmembed.inputs.decode import decode_item
 from mmembed.multimodal.captioned import READERS, read_captioned
 from mmembed.multimodal.feature_cache import RememberedTower, features_of
 
-__all__ = ["Perceptron"]
+__all__ = ["Perceptron", "perceptron"]
 
 Array = np.ndarray[Any, Any]
 _BATCH = 256
@@ -43,7 +43,7 @@ class Perceptron:
         number = {text: i for i, text in enumerate(told)}
         known = torch.from_numpy(np.asarray(mini.encode(told)))
         texts = known[[number[row.description] for row in rows]]
-        self._network = _trained(self._standardised(means), texts)
+        self._network = perceptron(0, self._standardised(means), texts, _EPOCHS)
 
     def _standardised(self, means: Tensor) -> Tensor:
         return (means - self._middle) / self._spread
@@ -75,14 +75,15 @@ def _words(item: Any) -> str:
     return str(item.get("text", "")) if isinstance(item, Mapping) else ""
 
 
-def _trained(images: Tensor, texts: Tensor, seed: int = 0) -> nn.Module:
+def perceptron(seed: int, images: Tensor, texts: Tensor, epochs: int) -> nn.Module:
+    """Trained by symmetric InfoNCE between images ``(n, d)`` and unit texts ``(n, 384)``."""
     torch.manual_seed(seed)
     model = nn.Sequential(
         nn.Linear(images.shape[1], 1024), nn.GELU(), nn.Dropout(0.5), nn.Linear(1024, 384)
     )
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
     target = torch.arange(_BATCH)
-    for _ in range(_EPOCHS):
+    for _ in range(epochs):
         order = torch.randperm(len(images))
         for start in range(0, len(images) - _BATCH + 1, _BATCH):
             picked = order[start : start + _BATCH]

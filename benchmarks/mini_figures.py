@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from baseline_mlp import perceptron
 from machine import facts, write_result
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,27 +26,6 @@ from mmembed.backbones.composed import ComposedVLM
 from mmembed.evaluation.figures import evaluate_figures, retrieval_report
 from mmembed.multimodal.captioned import read_captioned
 from mmembed.multimodal.feature_cache import RememberedTower, features_of
-
-BATCH = 256
-
-
-def perceptron(seed: int, images: Tensor, texts: Tensor, epochs: int) -> nn.Module:
-    torch.manual_seed(seed)
-    model = nn.Sequential(
-        nn.Linear(images.shape[1], 1024), nn.GELU(), nn.Dropout(0.5), nn.Linear(1024, 384)
-    )
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
-    target = torch.arange(BATCH)
-    for _ in range(epochs):
-        order = torch.randperm(len(images))
-        for start in range(0, len(images) - BATCH + 1, BATCH):
-            picked = order[start : start + BATCH]
-            scores = F.normalize(model(images[picked]), dim=1) @ texts[picked].T / 0.05
-            loss = F.cross_entropy(scores, target) + F.cross_entropy(scores.T, target)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    return model.eval()
 
 
 @torch.no_grad()

@@ -35,16 +35,21 @@ def turning_clip(path: Path) -> None:
         container.mux(stream.encode())
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("library")
+def coloured_library(folder: Path) -> Path:
+    """Fill a folder: a red corner on blue, a green picture, and a clip that turns."""
     (folder / "trip").mkdir()
     corner = Image.new("RGB", (240, 160), COLOURS["blue"])
     corner.paste(COLOURS["red"], (160, 90, 240, 160))
     corner.save(folder / "trip" / "corner.png")
     Image.new("RGB", (60, 60), COLOURS["green"]).save(folder / "green.png")
-    Image.new("RGB", (60, 60), COLOURS["green"]).save(folder / "page.pdf")
     turning_clip(folder / "turning.mp4")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = coloured_library(tmp_path_factory.mktemp("library"))
+    Image.new("RGB", (60, 60), COLOURS["green"]).save(folder / "page.pdf")
     return folder
 
 

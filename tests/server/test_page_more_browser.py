@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from browsing import open_page, serving, wait_until
-from colour_model import COLOURS, ColourModel
+from colour_model import ColourModel
 from PIL import Image
-from test_explain import Held, turning_clip
+from test_explain import Held, coloured_library
 
 from mmembed.search.index import Index
 from mmembed.server.app import create_app
@@ -29,14 +29,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("library")
-    (folder / "trip").mkdir()
-    corner = Image.new("RGB", (240, 160), COLOURS["blue"])
-    corner.paste(COLOURS["red"], (160, 90, 240, 160))
-    corner.save(folder / "trip" / "corner.png")
-    Image.new("RGB", (60, 60), COLOURS["green"]).save(folder / "green.png")
-    turning_clip(folder / "turning.mp4")
-    return folder
+    return coloured_library(tmp_path_factory.mktemp("library"))
 
 
 @pytest.fixture(scope="module")
