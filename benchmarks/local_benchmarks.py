@@ -14,7 +14,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from machine import facts, write_result
 
 from mmembed import Embedder
@@ -23,6 +22,7 @@ from mmembed.evaluation.benchmarks import BENCHMARKS, read_benchmark
 from mmembed.evaluation.benchmarks.registry import find_data
 from mmembed.evaluation.mteb_model import MtebModel
 from mmembed.evaluation.mteb_tasks import mteb_score
+from mmembed.evaluation.remembered import Remembered
 from mmembed.evaluation.runs import measure_and_save, read_runs
 
 IN_MTEB = {
@@ -34,29 +34,6 @@ IN_MTEB = {
     "cosqa": ("python", "mrr_at_1000", "mrr"),
 }
 MANY = 8  # more subsets than this are told by their mean and their extremes
-
-
-class Remembered:
-    """Embeds a text once."""
-
-    def __init__(self, model: Embedder) -> None:
-        self.model = model
-        self.held: dict[tuple[str, str], Any] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.model, name)
-
-    def encode_query(self, inputs: Any, **options: Any) -> Any:
-        return self._encode("query", list(inputs))
-
-    def encode_document(self, inputs: Any, **options: Any) -> Any:
-        return self._encode("document", list(inputs))
-
-    def _encode(self, role: Any, texts: list[str]) -> Any:
-        new = [text for text in dict.fromkeys(texts) if (role, text) not in self.held]
-        for text, vector in zip(new, self.model.encode(new, role=role), strict=True):
-            self.held[role, text] = vector
-        return np.stack([self.held[role, text] for text in texts])
 
 
 def in_mteb(model: Embedder, data: Path, names: list[str]) -> dict[str, Any]:

@@ -20,31 +20,9 @@ from mmembed.evaluation.benchmarks.tasks import Retrieval, Similarity
 from mmembed.evaluation.coir_model import CoirModel
 from mmembed.evaluation.mteb_model import MtebModel, items_of_batch
 from mmembed.evaluation.mteb_tasks import as_mteb, mteb_score
+from mmembed.evaluation.remembered import Remembered
 
 mteb = pytest.importorskip("mteb")
-
-
-class Remembered:
-    """An embedder that embeds a text once, so that two evaluators cost one pass."""
-
-    def __init__(self, model: Embedder) -> None:
-        self.model = model
-        self.held: dict[tuple[str, str], Any] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.model, name)
-
-    def encode_query(self, inputs: Any, **options: Any) -> Any:
-        return self._encode("query", list(inputs))
-
-    def encode_document(self, inputs: Any, **options: Any) -> Any:
-        return self._encode("document", list(inputs))
-
-    def _encode(self, role: Any, texts: list[str]) -> Any:
-        new = [text for text in dict.fromkeys(texts) if (role, text) not in self.held]
-        for text, vector in zip(new, self.model.encode(new, role=role), strict=True):
-            self.held[role, text] = vector
-        return np.stack([self.held[role, text] for text in texts])
 
 
 @pytest.fixture(scope="module")
