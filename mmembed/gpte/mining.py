@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,7 +28,15 @@ from mmembed.gpte.text_encoder import TextEncoder
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["CrossEncoder", "MinedRow", "Reranker", "candidates", "mine_negatives", "run_mine"]
+__all__ = [
+    "CrossEncoder",
+    "MinedRow",
+    "Reranker",
+    "candidates",
+    "mine_negatives",
+    "run_mine",
+    "write_mined",
+]
 
 _log = logging.getLogger(__name__)
 _QUERIES = 256
@@ -67,19 +75,36 @@ def run_mine(stage: MineStage, context: Context) -> Outcome:
     """
     encoder = TextEncoder.from_pretrained(context.model(stage.model)).eval()
     reranker = None if stage.reranker is None else CrossEncoder(context.model(stage.reranker))
-    sources = context.data(stage.data).sources
-    context.folder.mkdir(parents=True, exist_ok=True)
-    file = context.folder / "rows.jsonl"
-    partial = context.folder / ".rows.jsonl.partial"
+    records = (
+        _record(row)
+        for source in context.data(stage.data).sources
+        for row in mine_negatives(
+            encoder,
+            list(examples_of(source, Report(source.name), stage.data.bad_rows)),
+            source,
+            stage,
+            reranker,
+        )
+    )
+    return write_mined(stage, context.folder, records)
+
+
+def write_mined(stage: MineStage, folder: Path, records: Iterable[Mapping[str, Any]]) -> Outcome:
+    """Write the records that have ``negatives`` to ``rows.jsonl``, whole or not at all.
+
+    Raises:
+        ConfigError: none has.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "rows.jsonl"
+    partial = folder / ".rows.jsonl.partial"
     kept = asked = 0
     with partial.open("w", encoding="utf-8") as stream:
-        for source in sources:
-            examples = list(examples_of(source, Report(source.name), stage.data.bad_rows))
-            for row in mine_negatives(encoder, examples, source, stage, reranker):
-                asked += 1
-                if row.negatives:
-                    stream.write(json.dumps(_record(row), ensure_ascii=False) + "\n")
-                    kept += 1
+        for record in records:
+            asked += 1
+            if record["negatives"]:
+                stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+                kept += 1
     if not kept:
         partial.unlink()
         raise ConfigError(
@@ -88,7 +113,7 @@ def run_mine(stage: MineStage, context: Context) -> Outcome:
         )
     partial.replace(file)
     _log.info("stage %s: negatives for %d of %d queries", stage.name, kept, asked)
-    return Outcome(context.folder, rows=file, metrics={"rows": kept, "queries": asked})
+    return Outcome(folder, rows=file, metrics={"rows": kept, "queries": asked})
 
 
 def mine_negatives(

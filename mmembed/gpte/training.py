@@ -30,7 +30,7 @@ from mmembed.gpte.trainer import Trainer
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["finished_model", "run_train", "stage_accelerator"]
+__all__ = ["run_train", "stage_accelerator", "trained"]
 
 
 def run_train(
@@ -79,18 +79,36 @@ def run_train(
             on_step=context.on_step,
             rates={} if positive is None else {"positive": positive},
         )
-        if stage.trackers:
-            accelerator.init_trackers(context.recipe.name)
-        finished = trainer.run(context.stop_after)
-        for tracker in accelerator.trackers:
-            tracker.finish()
-        if not finished:
-            return None
-        model, metrics = finished_model(trainer, stage, accelerator)
-        if accelerator.is_main_process:
-            write_card(model, context.recipe, stage, weights, sizes, start, metrics)
-        accelerator.wait_for_everyone()
-    return Outcome(folder, model, metrics=metrics, start=start)
+        return trained(trainer, context, weights, sizes, start)
+
+
+def trained(
+    trainer: Trainer,
+    context: Context,
+    weights: str | None,
+    sizes: Mapping[str, int],
+    start: Mapping[str, float],
+) -> Outcome | None:
+    """Run the trainer to its end, and write model and card; None if it was stopped early.
+
+    Args:
+        weights: what the stage started from, for the card.
+        sizes: rows by the name of their source (-1 where not known), for the card.
+        start: metrics before the first step.
+    """
+    stage, accelerator = trainer.stage, trainer.accelerator
+    if stage.trackers:
+        accelerator.init_trackers(context.recipe.name)
+    finished = trainer.run(context.stop_after)
+    for tracker in accelerator.trackers:
+        tracker.finish()
+    if not finished:
+        return None
+    model, metrics = _finished_model(trainer)
+    if accelerator.is_main_process:
+        write_card(model, context.recipe, stage, weights, sizes, start, metrics)
+    accelerator.wait_for_everyone()
+    return Outcome(trainer.folder, model, metrics=metrics, start=start)
 
 
 @contextlib.contextmanager
@@ -176,10 +194,9 @@ def _evaluator(config: EvaluationConfig | None, context: Context) -> Evaluator |
     return Evaluator(config, context.source)
 
 
-def finished_model(
-    trainer: Trainer, stage: TrainStage, accelerator: Accelerator
-) -> tuple[Path, dict[str, float]]:
+def _finished_model(trainer: Trainer) -> tuple[Path, dict[str, float]]:
     """The stage's model: the best if one was asked for, else the last; and its metrics."""
+    stage, accelerator = trainer.stage, trainer.accelerator
     model, metrics = trainer.folder / "model", dict(trainer.progress.metrics)
     best = trainer.folder / "best"
     if stage.evaluation is not None and stage.evaluation.best and best.exists():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,7 @@ import torch
 from mmembed.embedder import Embedder
 from mmembed.errors import ConfigError
 from mmembed.gpte.data.examples import Report
-from mmembed.gpte.mining import candidates
+from mmembed.gpte.mining import candidates, write_mined
 from mmembed.gpte.outcomes import Context, Outcome
 from mmembed.gpte.recipe import MineStage
 from mmembed.inputs.items import DocumentPart, ImagePart, Item, TextPart, VideoPart
@@ -25,7 +23,6 @@ from mmembed.reranker import Reranker
 
 __all__ = ["MediaMineStage", "item_record", "mine_media_negatives", "run_media_mine"]
 
-_log = logging.getLogger(__name__)
 _QUERIES = 256
 _KEYS = {TextPart: "text", ImagePart: "image", VideoPart: "video", DocumentPart: "document"}
 
@@ -72,27 +69,17 @@ def run_media_mine(stage: MediaMineStage, context: Context) -> Outcome:
     """
     embedder = Embedder.from_pretrained(context.model(stage.model))
     reranker = None if stage.reranker is None else Reranker.from_pretrained(stage.reranker)
-    context.folder.mkdir(parents=True, exist_ok=True)
-    file = context.folder / "rows.jsonl"
-    partial = context.folder / ".rows.jsonl.partial"
-    kept = asked = 0
-    with partial.open("w", encoding="utf-8") as stream:
-        for source in map(context.source, stage.data.sources):
-            examples = list(media_examples(source, Report(source.path), stage.data.bad_rows))
-            for row in mine_media_negatives(embedder, examples, stage, reranker):
-                asked += 1
-                if row["negatives"]:
-                    stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-                    kept += 1
-    if not kept:
-        partial.unlink()
-        raise ConfigError(
-            f"stage {stage.name}: none of {asked} queries has a negative between ranks "
-            f"{stage.ranks[0]} and {stage.ranks[1]} that passes the margins"
+    records = (
+        record
+        for source in map(context.source, stage.data.sources)
+        for record in mine_media_negatives(
+            embedder,
+            list(media_examples(source, Report(source.path), stage.data.bad_rows)),
+            stage,
+            reranker,
         )
-    partial.replace(file)
-    _log.info("stage %s: negatives for %d of %d queries", stage.name, kept, asked)
-    return Outcome(context.folder, rows=file, metrics={"rows": kept, "queries": asked})
+    )
+    return write_mined(stage, context.folder, records)
 
 
 def mine_media_negatives(

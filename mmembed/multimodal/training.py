@@ -12,14 +12,13 @@ import numpy as np
 from mmembed.embedder import Embedder
 from mmembed.errors import ConfigError, InputError
 from mmembed.gpte.batching import Plan
-from mmembed.gpte.card import write_card
 from mmembed.gpte.config import GuideConfig
 from mmembed.gpte.data.batches import Batches, PlannedBatches
 from mmembed.gpte.data.examples import Report
 from mmembed.gpte.outcomes import Context, Outcome
 from mmembed.gpte.protocols import TrainableEncoder
 from mmembed.gpte.trainer import Trainer
-from mmembed.gpte.training import finished_model, stage_accelerator
+from mmembed.gpte.training import stage_accelerator, trained
 from mmembed.inputs.budget import MediaBudget
 from mmembed.inputs.decode import decode_stream
 from mmembed.inputs.items import Item
@@ -113,18 +112,7 @@ def run_stage(
             evaluate=evaluator,
             on_step=context.on_step,
         )
-        if stage.trackers:
-            accelerator.init_trackers(context.recipe.name)
-        finished = trainer.run(context.stop_after)
-        for tracker in accelerator.trackers:
-            tracker.finish()
-        if not finished:
-            return None
-        model, metrics = finished_model(trainer, stage, accelerator)
-        if accelerator.is_main_process:
-            write_card(model, context.recipe, stage, weights, sizes, start, metrics)
-        accelerator.wait_for_everyone()
-    return Outcome(folder, model, metrics=metrics, start=start)
+        return trained(trainer, context, weights, sizes, start)
 
 
 def read_sources(

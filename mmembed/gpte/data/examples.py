@@ -6,18 +6,28 @@ import hashlib
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 from mmembed.errors import ConfigError, InputError
 from mmembed.gpte.config import SourceConfig
 from mmembed.gpte.data.sources import Place, RawRow, raw_rows
 
-__all__ = ["Example", "Report", "examples_of", "text_hash"]
+__all__ = [
+    "BadRowError",
+    "Example",
+    "Report",
+    "examples_of",
+    "read_rows",
+    "text_hash",
+    "with_columns",
+]
 
 _log = logging.getLogger(__name__)
 _SHOWN = 5
+_Example = TypeVar("_Example")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +84,7 @@ class Report:
             )
 
 
-class _BadRowError(Exception):
+class BadRowError(Exception):
     """A row's problem: a name to count it under, and the whole story."""
 
     def __init__(self, problem: str, detail: str) -> None:
@@ -95,16 +105,54 @@ def examples_of(
         InputError: a broken row under ``raise``, named by file and line.
         ConfigError: the first row lacks a column that the source names.
     """
+    named = [source.query, source.positive, source.label, source.teacher, source.entities]
+    columns = [*named, source.instruction_column, *source.negatives]
+    rows = with_columns(raw_rows(source.path), columns)
+    return read_rows(rows, partial(_example, source), source.limit, report, bad_rows)
+
+
+def with_columns(rows: Iterable[RawRow], names: Iterable[str]) -> Iterator[RawRow]:
+    """The rows, the first unbroken one of which must have the columns; empty names do not count.
+
+    Raises:
+        ConfigError: it lacks one.
+    """
     first = True
-    for raw in raw_rows(source.path):
-        if source.limit is not None and report.kept >= source.limit:
-            return
+    for raw in rows:
         if first and not raw.broken:
-            _check_columns(source, raw)
             first = False
+            for name in names:
+                if name and name not in raw.fields:
+                    known = ", ".join(sorted(raw.fields)) or "none"
+                    raise ConfigError(
+                        f"{raw.place}: there is no column {name!r} (columns: {known})"
+                    )
+        yield raw
+
+
+def read_rows(
+    rows: Iterable[RawRow],
+    read: Callable[[RawRow], _Example],
+    limit: int | None,
+    report: Report,
+    bad_rows: Literal["raise", "skip"],
+) -> Iterator[_Example]:
+    """What ``read`` makes of the rows, until there are ``limit``.
+
+    Args:
+        read: makes an example of a row that is not broken, or raises :class:`BadRowError`.
+
+    Raises:
+        InputError: a bad row under ``raise``, named by file and line.
+    """
+    for raw in rows:
+        if limit is not None and report.kept >= limit:
+            return
         try:
-            example = _example(source, raw)
-        except _BadRowError as bad:
+            if raw.broken:
+                raise BadRowError("broken", raw.broken)
+            example = read(raw)
+        except BadRowError as bad:
             if bad_rows == "raise":
                 hint = "mend the row, or set data.bad_rows: skip"
                 raise InputError(str(raw.place), bad.detail, hint) from None
@@ -120,30 +168,20 @@ def text_hash(text: str) -> int:
     return int.from_bytes(digest.digest(), "little", signed=True)
 
 
-def _check_columns(source: SourceConfig, raw: RawRow) -> None:
-    named = [source.query, source.positive, source.label, source.teacher, source.entities]
-    for name in (*named, source.instruction_column, *source.negatives):
-        if name and name not in raw.fields:
-            known = ", ".join(sorted(raw.fields)) or "none"
-            raise ConfigError(f"{raw.place}: there is no column {name!r} (columns: {known})")
-
-
 def _example(source: SourceConfig, raw: RawRow) -> Example:
-    if raw.broken:
-        raise _BadRowError("broken", raw.broken)
     fields = raw.fields
     query = _text(fields, source.query)
     positive = _text(fields, source.positive) if source.positive else None
     negatives = tuple(text for name in source.negatives for text in _texts(fields, name))
     if source.negatives and not negatives:
-        raise _BadRowError("without negatives", f"no negative in {', '.join(source.negatives)}")
+        raise BadRowError("without negatives", f"no negative in {', '.join(source.negatives)}")
     label = _number(fields.get(source.label), source.label) if source.label else None
     teacher: tuple[float, ...] = ()
     if source.teacher:
         scores = fields.get(source.teacher)
         if not isinstance(scores, (list, tuple)) or len(scores) != 1 + len(negatives):
             wanted = f"{1 + len(negatives)} scores, of the positive and its negatives"
-            raise _BadRowError("without teacher scores", f"{source.teacher!r} must list {wanted}")
+            raise BadRowError("without teacher scores", f"{source.teacher!r} must list {wanted}")
         teacher = tuple(_number(score, source.teacher) for score in scores)
     entities = _numbers(fields, source.entities) if source.entities else ()
     instruction = source.instruction or None
@@ -157,7 +195,7 @@ def _numbers(fields: dict[str, Any], name: str) -> tuple[int, ...]:
     value = fields.get(name)
     items = value if isinstance(value, (list, tuple)) else [value]
     if not items or not all(type(item) is int and item >= 0 for item in items):
-        raise _BadRowError("without entities", f"{name!r} must list numbers of entities, from 0")
+        raise BadRowError("without entities", f"{name!r} must list numbers of entities, from 0")
     return tuple(items)
 
 
@@ -167,11 +205,11 @@ def _text(fields: dict[str, Any], name: str) -> str:
     if isinstance(value, (list, tuple)) and value:
         value = value[0]
     if value is None:
-        raise _BadRowError("one-sided", f"has no {name!r}")
+        raise BadRowError("one-sided", f"has no {name!r}")
     if not isinstance(value, str):
-        raise _BadRowError("not text", f"{name!r} is a {type(value).__name__}, not a text")
+        raise BadRowError("not text", f"{name!r} is a {type(value).__name__}, not a text")
     if not value.strip():
-        raise _BadRowError("empty", f"{name!r} is empty")
+        raise BadRowError("empty", f"{name!r} is empty")
     return value
 
 
@@ -183,11 +221,11 @@ def _texts(fields: dict[str, Any], name: str) -> list[str]:
 
 def _number(value: Any, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise _BadRowError("not a number", f"{name!r} is {value!r}, not a number")
+        raise BadRowError("not a number", f"{name!r} is {value!r}, not a number")
     try:
         found = float(value)
     except ValueError:
         found = math.nan
     if not math.isfinite(found):
-        raise _BadRowError("not a number", f"{name!r} is {value!r}, not a number")
+        raise BadRowError("not a number", f"{name!r} is {value!r}, not a number")
     return found

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from mmembed.errors import ConfigError, InputError
-from mmembed.gpte.data.examples import Report, text_hash
+from mmembed.errors import InputError
+from mmembed.gpte.data.examples import BadRowError, Report, read_rows, text_hash, with_columns
 from mmembed.gpte.data.sources import Place, RawRow, raw_rows
 from mmembed.inputs.items import (
     DocumentPart,
@@ -61,25 +62,12 @@ def media_examples(
         InputError: a broken row under ``raise``, named by file and line.
         ConfigError: the first row lacks a column that the source names.
     """
-    first = True
-    for raw in raw_rows(source.path):
-        if source.limit is not None and report.kept >= source.limit:
-            return
-        if first and not raw.broken:
-            _check_columns(source, raw)
-            first = False
-        if any(raw.fields.get(name) != value for name, value in source.where.items()):
-            continue
-        try:
-            example = _example(source, raw)
-        except InputError as error:
-            if bad_rows == "raise":
-                hint = "mend the row, or set data.bad_rows: skip"
-                raise InputError(str(raw.place), error.reason, hint) from None
-            report.add(error.source, raw.place, error.reason)
-            continue
-        report.kept += 1
-        yield example
+    named = [*_columns(source.query), *_columns(source.positive), *source.negatives]
+    others = (source.label, source.teacher, source.instruction_column, *source.where)
+    rows = with_columns(raw_rows(source.path), [*named, *others])
+    where = source.where.items()
+    wanted = (raw for raw in rows if all(raw.fields.get(name) == value for name, value in where))
+    return read_rows(wanted, partial(_example, source), source.limit, report, bad_rows)
 
 
 def modality_bits(item: Item) -> int:
@@ -113,22 +101,11 @@ def _identity(part: Part) -> bytes:
     return kind + page + hashlib.blake2b(content).digest()
 
 
-def _check_columns(source: MediaSourceConfig, raw: RawRow) -> None:
-    named = [*_columns(source.query), *_columns(source.positive), *source.negatives]
-    for name in (*named, source.label, source.teacher, source.instruction_column, *source.where):
-        if name and name not in raw.fields:
-            known = ", ".join(sorted(raw.fields)) or "none"
-            raise ConfigError(f"{raw.place}: there is no column {name!r} (columns: {known})")
-
-
 def _columns(columns: ItemColumns) -> list[str]:
     return [columns] if isinstance(columns, str) else list(columns.values())
 
 
 def _example(source: MediaSourceConfig, raw: RawRow) -> MediaExample:
-    """One row's example; an error's source is the kind of problem, to count it under."""
-    if raw.broken:
-        raise InputError("broken", raw.broken)
     fields = raw.fields
     root = Path(source.root) if source.root else Path(raw.place.file).parent
     instruction = source.instruction
@@ -142,7 +119,7 @@ def _example(source: MediaSourceConfig, raw: RawRow) -> MediaExample:
         for value in _listed(fields.get(name))
     )
     if source.negatives and not negatives:
-        raise InputError("without negatives", f"no negative in {', '.join(source.negatives)}")
+        raise BadRowError("without negatives", f"no negative in {', '.join(source.negatives)}")
     label = None
     if source.label:
         label = _number(fields.get(source.label), source.label)
@@ -152,7 +129,7 @@ def _example(source: MediaSourceConfig, raw: RawRow) -> MediaExample:
         else ()
     )
     if teacher and len(teacher) != 1 + len(negatives):
-        raise InputError(
+        raise BadRowError(
             "teacher scores",
             f"{source.teacher} holds {len(teacher)} scores for {1 + len(negatives)} targets",
         )
@@ -165,7 +142,7 @@ def _item(
     """An item of a row, with media paths made whole.
 
     Raises:
-        InputError: the side is empty, or is no item.
+        BadRowError: the side is empty, or is no item.
     """
     value: Any
     if isinstance(columns, str):
@@ -174,16 +151,16 @@ def _item(
     else:
         value = {key: fields.get(column) for key, column in columns.items()}
     if not isinstance(value, Mapping):
-        raise InputError(f"{side} is no item", f"{side}: a {type(value).__name__} is no item")
+        raise BadRowError(f"{side} is no item", f"{side}: a {type(value).__name__} is no item")
     value = {key: _placed(key, part, root) for key, part in value.items() if _filled(part)}
     if not any(key != "instruction" for key in value):
-        raise InputError(f"empty {side}", f"{side}: holds nothing")
+        raise BadRowError(f"empty {side}", f"{side}: holds nothing")
     if instruction and "instruction" not in value:
         value["instruction"] = instruction
     try:
         return parse_item(value)
     except InputError as error:
-        raise InputError(f"{side} is no item", f"{side}: {error.reason}") from None
+        raise BadRowError(f"{side} is no item", f"{side}: {error.reason}") from None
 
 
 def _filled(part: Any) -> bool:
@@ -211,4 +188,4 @@ def _number(value: Any, column: str) -> float:
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise InputError("no number", f"{column}: {value!r} is no number") from None
+        raise BadRowError("no number", f"{column}: {value!r} is no number") from None
