@@ -23,10 +23,13 @@ from typing import Any, Literal, NoReturn, TypeAlias
 from mmembed.errors import InputError
 
 __all__ = [
+    "DATAFUSION",
     "OPERATORS",
+    "POSTGRES",
     "And",
     "Compare",
     "Contains",
+    "Dialect",
     "FieldType",
     "Filter",
     "FilterLike",
@@ -146,18 +149,37 @@ def matches(tree: Filter, row: Mapping[str, Any]) -> bool:
             return needle in value
 
 
-def to_sql(tree: Filter, fields: Mapping[str, FieldType]) -> str:
-    """The filter as a LanceDB (DataFusion) predicate; names and values are quoted here only."""
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How one engine writes what others write otherwise.
+
+    Attributes:
+        quote: stands around a name.
+        member: a list holds a value, of ``{name}`` and ``{value}``.
+        substring: a string contains another, of the same.
+    """
+
+    quote: str
+    member: str
+    substring: str
+
+
+DATAFUSION = Dialect("`", "array_has({name}, {value})", "contains({name}, {value})")
+POSTGRES = Dialect('"', "{value} = ANY({name})", "strpos({name}, {value}) > 0")
+
+
+def to_sql(tree: Filter, fields: Mapping[str, FieldType], dialect: Dialect = DATAFUSION) -> str:
+    """The filter as an SQL predicate; names and values are quoted here only."""
     match tree:
         case And(parts):
-            return _join(" AND ", parts, fields) if parts else "TRUE"
+            return _join(" AND ", parts, fields, dialect) if parts else "TRUE"
         case Or(parts):
-            return _join(" OR ", parts, fields) if parts else "FALSE"
+            return _join(" OR ", parts, fields, dialect) if parts else "FALSE"
         case Not(part):
-            return f"NOT ({to_sql(part, fields)})"
+            return f"NOT ({to_sql(part, fields, dialect)})"
         case IsNull(field):
-            return f"{_name(field)} IS NULL"
-    name = _name(tree.field)
+            return f"{_name(field, dialect)} IS NULL"
+    name = _name(tree.field, dialect)
     match tree:
         case Compare(_, op, value):
             test = f"{name} {'=' if op == '==' else op} {_literal(value)}"
@@ -167,9 +189,9 @@ def to_sql(tree: Filter, fields: Mapping[str, FieldType]) -> str:
         case Like(_, pattern):
             test = rf"{name} LIKE {_literal(_sql_pattern(pattern))} ESCAPE '\'"
         case Contains(_, value) if fields[tree.field] == "list[str]":
-            test = f"array_has({name}, {_literal(value)})"
+            test = dialect.member.format(name=name, value=_literal(value))
         case Contains(_, value):
-            test = f"contains({name}, {_literal(value)})"
+            test = dialect.substring.format(name=name, value=_literal(value))
     # IS NOT NULL keeps the logic two-valued below a NOT.
     return f"({name} IS NOT NULL AND {test})"
 
@@ -243,15 +265,17 @@ def _glob(pattern: str) -> re.Pattern[str]:
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def _join(word: str, parts: Sequence[Filter], fields: Mapping[str, FieldType]) -> str:
-    return word.join(f"({to_sql(part, fields)})" for part in parts)
+def _join(
+    word: str, parts: Sequence[Filter], fields: Mapping[str, FieldType], dialect: Dialect
+) -> str:
+    return word.join(f"({to_sql(part, fields, dialect)})" for part in parts)
 
 
-def _name(field: str) -> str:
+def _name(field: str, dialect: Dialect) -> str:
     # Field names are checked when a field is made; this guards a tree that skipped the check.
     if not _IDENTIFIER.fullmatch(field):
         raise InputError("filter", f"{field!r} is not a field name")
-    return f"`{field}`"
+    return f"{dialect.quote}{field}{dialect.quote}"
 
 
 def _literal(value: Scalar) -> str:

@@ -82,7 +82,7 @@ class Index:
         Args:
             path: a folder of media, whose index lives in ``.mmembed`` inside it; or the folder of
                 an index: one that holds an index already, is empty, or does not exist; or a
-                collection on a server, ``qdrant://HOST/COLLECTION``.
+                schema of a database, ``postgresql://HOST/DATABASE/INDEX``.
             model: the model, or a name for ``Embedder.from_pretrained``. By default the model that
                 the index records, or ``"mini"`` for a new one, loaded when it is first needed.
             create: whether an index may be made where there is none.

@@ -1,17 +1,20 @@
-"""Where an index lives: a folder, or a collection on a server."""
+"""Where an index lives: a folder, or a schema of a database."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-from urllib.parse import parse_qs, urlsplit
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit, urlunsplit
 
 from mmembed.errors import ConfigError, MissingDependencyError
 from mmembed.search.lance_store import LanceStore
 from mmembed.search.layout import Location, locate
 from mmembed.search.store import FieldType, VectorStore
+
+if TYPE_CHECKING:
+    from mmembed.search.postgres_store import PostgresStore
 
 __all__ = ["Place", "place_of"]
 
@@ -49,15 +52,16 @@ class Place(Protocol):
 
 
 def place_of(path: str | Path) -> Place:
-    """The place that a path or ``qdrant://HOST[:PORT]/COLLECTION`` names.
+    """The place that a path or ``postgresql://[USER@]HOST[:PORT]/DATABASE/INDEX`` names.
 
-    A server that speaks TLS is ``qdrants://``; its key is read from ``QDRANT_API_KEY``.
+    What follows a ``?``, and what is missing, is read as libpq does it: ``sslmode=require``, the
+    variable ``PGPASSWORD``, a file of passwords.
 
     Raises:
-        ConfigError: the URL has another scheme, or names no collection.
+        ConfigError: the URL has another scheme, or names no index.
     """
     if isinstance(path, str) and "://" in path:
-        return _Qdrant(path)
+        return _Postgres(path)
     folder = Path(path).expanduser()
     return _Folder(locate(folder, LanceStore.exists(folder)))
 
@@ -76,54 +80,33 @@ class _Folder:
         return LanceStore.create(self.location.folder, **about)
 
 
-@dataclass
-class _Qdrant:
-    url: str
-    _client: Any = field(default=None, init=False)
-
-    def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        name = parts.path.strip("/")
-        if parts.scheme not in ("qdrant", "qdrants"):
-            raise ConfigError(f"{self.url}: a server is qdrant://HOST[:PORT]/COLLECTION")
-        if not parts.hostname or not name or "/" in name or parse_qs(parts.query):
-            raise ConfigError(f"{self.url}: names no collection: qdrant://HOST[:PORT]/COLLECTION")
-        self._host, self._port, self._name = parts.hostname, parts.port or 6333, name
-        self._tls = parts.scheme == "qdrants"
-
-    @property
-    def location(self) -> Location:
-        return Location(Path(f"{self._host}-{self._port}-{self._name}"), None)
+class _Postgres:
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        database, _, self._name = parts.path.strip("/").rpartition("/")
+        # Without user and password, which an error must not tell.
+        place = f"{parts.netloc.rpartition('@')[2]}{parts.path}"
+        if parts.scheme != "postgresql" or not database or "/" in database or not self._name:
+            raise ConfigError(
+                f"{parts.scheme}://{place}: a server is postgresql://HOST[:PORT]/DATABASE/INDEX"
+            )
+        if len(self._name.encode()) > 63 or self._name.startswith("pg_"):
+            raise ConfigError(f"{place}: an index has a name of at most 63 bytes, not pg_...")
+        self._url = urlunsplit(parts._replace(path=f"/{database}"))
+        self.location = Location(Path(place), None)
 
     def exists(self) -> bool:
-        from mmembed.search.qdrant_store import QdrantStore
-
-        return QdrantStore.exists(self._connected(), self._name)
+        return self._store().exists(self._url, self._name)
 
     def open(self) -> VectorStore:
-        from mmembed.search.qdrant_store import QdrantStore
-
-        return QdrantStore(self._connected(), self._name)
+        return self._store()(self._url, self._name)
 
     def create(self, **about: Any) -> VectorStore:
-        from mmembed.search.qdrant_store import QdrantStore
+        return self._store().create(self._url, self._name, **about)
 
-        return QdrantStore.create(self._connected(), self._name, **about)
-
-    def _connected(self) -> Any:
-        if self._client is None:
-            import os
-
-            try:
-                from qdrant_client import QdrantClient
-            except ImportError as error:
-                raise MissingDependencyError("an index on Qdrant", "qdrant") from error
-            # ":memory:" is the client's own small engine, which tests use.
-            if self._host == "memory":
-                self._client = QdrantClient(":memory:")
-            else:
-                key = os.environ.get("QDRANT_API_KEY")
-                self._client = QdrantClient(
-                    host=self._host, port=self._port, https=self._tls, api_key=key
-                )
-        return self._client
+    def _store(self) -> type[PostgresStore]:
+        try:
+            from mmembed.search.postgres_store import PostgresStore
+        except ImportError as error:
+            raise MissingDependencyError("an index in PostgreSQL", "postgres") from error
+        return PostgresStore

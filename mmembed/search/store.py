@@ -1,6 +1,7 @@
 """What a vector store does: records with a vector, a text and typed fields, kept and found again.
 
-Two stores satisfy :class:`VectorStore`: :class:`~mmembed.search.lance_store.LanceStore` on disk and
+Three stores satisfy :class:`VectorStore`: :class:`~mmembed.search.lance_store.LanceStore` on disk,
+:class:`~mmembed.search.postgres_store.PostgresStore` in a database, and
 :class:`~mmembed.search.memory_store.MemoryStore`, which is exact and serves as the oracle in tests.
 Similarity is the cosine. A store knows nothing of media, models or files.
 """
