@@ -53,8 +53,6 @@ class Syntax:
         negation: How to negate a condition, with ``{}``.
         while_types: While loops with fields ``condition`` and ``body``.
         for_types: Three-part for loops.
-        assignments: Assignment node types with ``left`` and ``right``.
-        updates: Node types such as ``i++``.
         calls: Call node types.
         arguments: Argument list types.
         returns: Return statement types.
@@ -106,8 +104,6 @@ class Syntax:
     negation: str = "!({})"
     while_types: frozenset[str] = frozenset({"while_statement"})
     for_types: frozenset[str] = frozenset({"for_statement"})
-    assignments: frozenset[str] = frozenset({"assignment_expression"})
-    updates: frozenset[str] = frozenset({"update_expression"})
     calls: frozenset[str] = frozenset({"call_expression"})
     arguments: frozenset[str] = frozenset({"arguments", "argument_list"})
     returns: frozenset[str] = frozenset({"return_statement"})

@@ -182,10 +182,6 @@ class Code:
         """Whether only white space comes before the node on its line."""
         return not self.source[self.line_start(node.start) : node.start].strip()
 
-    def ends_line(self, node: Node) -> bool:
-        """Whether only white space comes after the node on its line."""
-        return not self.source[node.end : self.line_end(node.end)].strip()
-
     @cached_property
     def newline(self) -> bytes:
         """The line end that this text uses."""

@@ -100,8 +100,6 @@ GO = Syntax(
     while_types=frozenset(),
     while_head="for {} ",
     endless="",
-    assignments=words("assignment_statement"),
-    updates=words("inc_statement dec_statement"),
     conditions=words("if_statement"),
 )
 
@@ -218,7 +216,6 @@ CSHARP = Syntax(
     numbers=words("integer_literal real_literal character_literal"),
     numeric_types=words("int long short byte char float double uint ulong ushort sbyte decimal"),
     literals=words("integer_literal string_literal boolean_literal null_literal"),
-    updates=words("postfix_unary_expression prefix_unary_expression"),
     calls=words("invocation_expression"),
 )
 
@@ -267,7 +264,6 @@ RUST = Syntax(
     endless="loop ",
     guard="if !({}) {{ break; }}",
     for_types=frozenset(),
-    updates=frozenset(),
     returns=words("return_expression"),
     conditions=words("if_expression while_expression"),
 )

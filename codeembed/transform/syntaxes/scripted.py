@@ -56,8 +56,6 @@ PYTHON = Syntax(
     endless="while True:",
     guard="if not ({}): break",
     for_types=frozenset(),
-    assignments=words("assignment"),
-    updates=frozenset(),
     calls=words("call"),
     conditions=words("if_statement while_statement elif_clause"),
 )
@@ -118,19 +116,6 @@ JAVASCRIPT = Syntax(
 
 TYPESCRIPT = replace(
     JAVASCRIPT,
-    blocks=JAVASCRIPT.blocks,
-    binders=JAVASCRIPT.binders | words("required_parameter.pattern optional_parameter.pattern"),
-    parameters=JAVASCRIPT.parameters
-    | words("required_parameter.pattern optional_parameter.pattern"),
-    refused=JAVASCRIPT.refused
-    | words("enum_declaration.name type_query function_signature.name type_predicate.name asserts"),
-    others=JAVASCRIPT.others | words("type_identifier"),
-    classes=JAVASCRIPT.classes | words("interface_body object_type"),
-)
-
-TYPESCRIPT = replace(
-    JAVASCRIPT,
-    blocks=JAVASCRIPT.blocks,
     binders=JAVASCRIPT.binders | words("required_parameter.pattern optional_parameter.pattern"),
     parameters=JAVASCRIPT.parameters
     | words("required_parameter.pattern optional_parameter.pattern"),
@@ -239,8 +224,6 @@ RUBY = Syntax(
     endless="",
     while_types=words("while"),
     for_types=frozenset(),
-    assignments=words("assignment"),
-    updates=frozenset(),
     calls=words("call"),
     returns=words("return"),
     conditions=words("if while unless elsif if_modifier unless_modifier"),
