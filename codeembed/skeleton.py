@@ -16,7 +16,7 @@ from codeembed.languages import CONTAINER_KINDS
 from codeembed.outline import Definition, Outline
 from codeembed.source import Source
 
-__all__ = ["SKELETON", "Line", "fit_skeleton", "skeletons"]
+__all__ = ["SKELETON", "Line", "fit_skeletons", "skeletons"]
 
 SKELETON = "skeleton"
 """Kind of a chunk that repeats parts of others."""
@@ -60,28 +60,40 @@ def skeletons(
                 yield definition, _lines(source, outline, definition, members)
 
 
-def fit_skeleton(
-    lines: Sequence[Line], count_tokens: Callable[[list[str]], list[int]], limit: int
-) -> tuple[str, int]:
-    """The text of a skeleton within ``limit`` tokens, and its tokens.
+def fit_skeletons(
+    skeletons: Sequence[Sequence[Line]],
+    count_tokens: Callable[[list[str]], list[int]],
+    limit: int,
+) -> list[tuple[str, int]]:
+    """The texts of skeletons within ``limit`` tokens, and their tokens.
 
     Fields are left out from the end where there are too many lines, then members; an ellipsis
     stands for each run that is left out. Tokens are 0, and the text empty, where the signature
     alone does not fit.
     """
-    order = sorted(range(len(lines)), key=lambda number: (lines[number].rank, number))
-    del order[max(1, limit // _LEAST_TOKENS) :]
-    special, *counts = count_tokens(["", *(lines[number].text for number in order)])
+    orders = [_by_rank(lines)[: max(1, limit // _LEAST_TOKENS)] for lines in skeletons]
+    ordered = zip(skeletons, orders, strict=True)
+    texts = [lines[number].text for lines, order in ordered for number in order]
+    special, *counts = count_tokens(["", *texts])
+    each_count = iter(counts)
     # Lines are counted once: their sum is near enough to say where to begin.
-    sums = list(accumulate(count - special for count in counts))
-    keep = max(1, bisect_right(sums, limit - special))
-    while keep:
-        text = _text(lines, set(order[:keep]))
-        tokens = count_tokens([text])[0]
-        if tokens <= limit:
-            return text, tokens
-        keep -= max(1, keep * (tokens - limit) // (2 * tokens))
-    return "", 0
+    sums = [list(accumulate(next(each_count) - special for _ in order)) for order in orders]
+    keeps = [max(1, bisect_right(each, limit - special)) for each in sums]
+    fitted = [("", 0)] * len(skeletons)
+    open_ = list(range(len(skeletons)))
+    while open_:
+        texts = [_text(skeletons[at], set(orders[at][: keeps[at]])) for at in open_]
+        for at, text, tokens in zip(open_, texts, count_tokens(texts), strict=True):
+            if tokens <= limit:
+                fitted[at], keeps[at] = (text, tokens), 0
+            else:
+                keeps[at] -= max(1, keeps[at] * (tokens - limit) // (2 * tokens))
+        open_ = [at for at in open_ if keeps[at]]
+    return fitted
+
+
+def _by_rank(lines: Sequence[Line]) -> list[int]:
+    return sorted(range(len(lines)), key=lambda number: (lines[number].rank, number))
 
 
 def _text(lines: Sequence[Line], kept: set[int]) -> str:

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codeembed import counting
 from codeembed.counting import WordPieceCounter, fast_counter
 from codeembed.reading import _mini_tokenizer, reading_of, reading_of_model
+from codeembed.source import Source
 from codeembed.tokens import TokenizerCounter
 from mmembed.static_vectors import read_tokenizer
 
@@ -54,11 +56,35 @@ def test_counts_of_real_files_are_the_tokenizers() -> None:
     assert QUICK(rows) == EXACT(rows)
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.lists(pieces, max_size=6).map("".join))
+def test_rows_of_a_file_count_as_the_tokenizer_counts_them(text: str) -> None:
+    source = Source(text.encode("utf-8", "surrogatepass"))
+    special, *counts = EXACT(["", *(row.decode("utf-8", "replace") for row in source.rows)])
+    found = QUICK.of_rows(source.data, source.row_starts)
+    assert found == [count - special for count in counts]
+
+
+def test_words_that_share_a_slot_of_the_table_are_not_taken_for_each_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(counting, "_SLOT_BITS", 1)
+    counter = WordPieceCounter(TOKENIZER)
+    words = [f"{head}{tail}" for head in ("self", "parse", "qzx") for tail in range(40)]
+    longer = [word * 3 for word in words]
+    for _ in range(2):  # what was learnt by the first round is used by the second
+        assert counter([*words, *longer]) == EXACT([*words, *longer])
+        assert counter([" ".join(longer)]) == EXACT([" ".join(longer)])
+
+
 def test_it_travels_to_other_processes_without_what_it_learned() -> None:
-    QUICK(["def some_function(): pass"])
-    copied = pickle.loads(pickle.dumps(QUICK))
-    assert copied._known == {}
-    assert copied(["def some_function(): pass"]) == EXACT(["def some_function(): pass"])
+    text = " ".join(f"word{number}" for number in range(2000))
+    fresh = WordPieceCounter(TOKENIZER)
+    size = len(pickle.dumps(fresh))
+    fresh([text])
+    copied = pickle.loads(pickle.dumps(fresh))
+    assert len(pickle.dumps(fresh)) == size
+    assert copied([text]) == EXACT([text])
 
 
 def test_other_tokenizers_are_counted_exactly() -> None:
