@@ -38,11 +38,11 @@ from small_recipes import Start, at_size, held_out, sampled
 from tokenizers import Tokenizer
 
 from mmembed.errors import MmembedError
-from mmembed.gpte.config import EvaluationConfig
+from mmembed.gpte.config import EvaluationConfig, EvaluationSet
 from mmembed.gpte.evaluating import Evaluator, Measured
 from mmembed.gpte.prompts import PROMPTS
 from mmembed.gpte.recipe import CalibrateStage, Recipe, TrainStage, load_recipe, recipe_from
-from mmembed.gpte.run import run_recipe
+from mmembed.gpte.run import Runner, run_recipe
 from mmembed.gpte.text_encoder import TextEncoder
 from mmembed.gpte.text_settings import TextSettings
 from mmembed.gpte.tiny import Shape, tiny_model
@@ -273,16 +273,33 @@ def gains(before: Sequence[Measured], after: Sequence[Measured]) -> dict[str, An
 
 def run(recipe: Recipe, start: Start, work: Path) -> dict[str, Any]:
     """One recipe from one start, measured before and after."""
-    begun, busy = time.perf_counter(), time.process_time()
-    shutil.rmtree(work, ignore_errors=True)
     small = at_size(recipe, with_head(start, recipe), work)
-    sets = held_out(recipe)
-    outcomes = run_recipe(small)
+    sets = {leaf: [sampled(one, start) for one in some] for leaf, some in held_out(recipe).items()}
+    return compared(small, start, sets)
+
+
+def compared(
+    small: Recipe,
+    start: Start,
+    sets: Mapping[str, Sequence[EvaluationSet]],
+    more: Mapping[type, Runner] | None = None,
+) -> dict[str, Any]:
+    """Run a recipe, and measure it before and after.
+
+    Args:
+        small: the recipe at the start's size; its folder is emptied before and after.
+        start: what it begins with.
+        sets: held-out sets by the stage whose model is measured on them.
+        more: what runs stages of other kinds.
+    """
+    begun, busy = time.perf_counter(), time.process_time()
+    shutil.rmtree(small.output, ignore_errors=True)
+    outcomes = run_recipe(small, more=more or {})
     before: dict[str, Measured] = {}
     after: dict[str, Measured] = {}
     for leaf, some in sets.items():
-        measure = Evaluator(EvaluationConfig(tuple(sampled(one, start) for one in some)))
-        torch.manual_seed(recipe.seed)  # of heads that the start has not
+        measure = Evaluator(EvaluationConfig(tuple(some)))
+        torch.manual_seed(small.seed)  # of heads that the start has not
         first = TextEncoder.from_pretrained(start_model(small), settings_of(small, leaf))
         before |= measure.rows(first.eval())
         last = TextEncoder.from_pretrained(str(outcomes[leaf].model))
@@ -298,9 +315,9 @@ def run(recipe: Recipe, start: Start, work: Path) -> dict[str, Any]:
         }
         for name, interval in zip(before, intervals, strict=True)
     }
-    shutil.rmtree(work, ignore_errors=True)
+    shutil.rmtree(small.output, ignore_errors=True)
     return {
-        "recipe": recipe.name,
+        "recipe": small.name,
         "start": start.name,
         "steps_a_stage": steps_of(small),
         "batch": start.batch,

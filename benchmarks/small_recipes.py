@@ -8,7 +8,7 @@ all-MiniLM-L6-v2, whose cosines teach in a cross-encoder's place.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from mmembed.gpte.recipe import (
 )
 from mmembed.gpte.tiny import narrow
 
-__all__ = ["Start", "at_size", "held_out", "leaves", "sampled"]
+__all__ = ["OfStage", "Start", "at_size", "held_out", "leaves", "sampled", "stage_at_size"]
 
 _TEACHER_WIDTH = 384
 _INSTRUCTION = "Retrieve the text that fits"  # of sets learned without one
@@ -70,16 +70,23 @@ class Start:
         return path if "://" in path else str(self.data / Path(path).name)
 
 
-def at_size(recipe: Recipe, start: Start, output: Path) -> Recipe:
-    """The recipe from that start; its ideas stay. Several stages share half as many steps again."""
+OfStage = Callable[[Stage, Start], Stage]
+
+
+def at_size(recipe: Recipe, start: Start, output: Path, of_stage: OfStage | None = None) -> Recipe:
+    """The recipe from that start; its ideas stay. Several stages share half as many steps again.
+
+    ``of_stage`` cuts down stages of other kinds than those of text.
+    """
     learning = sum(isinstance(stage, TrainStage) for stage in recipe.stages)
     if learning > 1:
         start = replace(start, steps=3 * start.steps // (2 * learning))
-    stages = tuple(_stage(stage, start) for stage in recipe.stages)
+    stages = tuple((of_stage or stage_at_size)(stage, start) for stage in recipe.stages)
     return replace(recipe, stages=stages, output=str(output))
 
 
-def _stage(stage: Stage, start: Start) -> Stage:
+def stage_at_size(stage: Stage, start: Start) -> Stage:
+    """A stage of a text recipe from that start."""
     if isinstance(stage, MergeStage):
         return replace(stage, models=tuple(_kept(name, start) for name in stage.models))
     if isinstance(stage, CalibrateStage):
