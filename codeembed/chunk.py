@@ -168,16 +168,12 @@ class Chunker:
         self, source: Source, outline: Outline, sizes: Sizes, path: str
     ) -> Iterator[Chunk]:
         found = list(skeletons(source, outline, sizes))
-        fitted = fit_skeletons([lines for _, lines in found], self._count, self.max_tokens)
-        for (definition, _), (text, tokens) in zip(found, fitted, strict=True):
+        fitted = fit_skeletons([each.lines for each in found], self._count, self.max_tokens)
+        for (around, _), (text, tokens) in zip(found, fitted, strict=True):
             if not text:
                 continue
+            definition = around[-1]
             start, end = source.span(*source.trim(definition.first, definition.end))
-            around = [
-                _title(each)
-                for each in outline.definitions
-                if each.first <= definition.first and definition.end <= each.end
-            ]
             yield Chunk(
                 text=text,
                 start_byte=start,
@@ -186,7 +182,7 @@ class Chunker:
                 end_line=source.row_of(end - 1) + 1,
                 symbol=definition.name,
                 kind=SKELETON,
-                breadcrumb=" > ".join([path, *around]),
+                breadcrumb=" > ".join([path, *map(_title, around)]),
                 symbols=(definition.name,),
                 kinds=(SKELETON,),
                 tokens=tokens,

@@ -161,7 +161,7 @@ def segments(units: list[Unit], outline: Outline, sizes: Sizes) -> Iterator[list
     kept = [0]
     for edge in [*sorted(edges - {0, len(units)}), len(units)]:
         depth = units[edge].depth if edge < len(units) else -1
-        while edge not in kept:
+        while kept[-1] != edge:
             last = kept[-1]
             size = sizes.of(units[last].first, units[edge - 1].end)
             if size >= _SMALL * sizes.limit or (last == 0 and edge == len(units)):

@@ -10,13 +10,14 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import NamedTuple
 
 from codeembed.cut import Sizes
 from codeembed.languages import CONTAINER_KINDS
 from codeembed.outline import Definition, Outline
 from codeembed.source import Source
 
-__all__ = ["SKELETON", "Line", "fit_skeletons", "skeletons"]
+__all__ = ["SKELETON", "Line", "Skeleton", "fit_skeletons", "skeletons"]
 
 SKELETON = "skeleton"
 """Kind of a chunk that repeats parts of others."""
@@ -43,21 +44,32 @@ class Line:
     rank: int
 
 
-def skeletons(
-    source: Source, outline: Outline, sizes: Sizes
-) -> Iterator[tuple[Definition, list[Line]]]:
-    """The lines of every class that does not fit one chunk and has at least two members."""
-    ends: list[int] = []
+class Skeleton(NamedTuple):
+    """What a class looks like from outside.
+
+    Attributes:
+        around: The definitions that it is inside of, outer first, and itself.
+        lines: Its lines, before any is left out.
+    """
+
+    around: list[Definition]
+    lines: list[Line]
+
+
+def skeletons(source: Source, outline: Outline, sizes: Sizes) -> Iterator[Skeleton]:
+    """Those of every class that does not fit one chunk and has at least two members."""
+    open_: list[Definition] = []
     definitions = outline.definitions
     for index, definition in enumerate(definitions):
-        while ends and ends[-1] <= definition.first:
-            ends.pop()
-        ends.append(definition.end)
+        while open_ and open_[-1].end <= definition.first:
+            open_.pop()
+        open_.append(definition)
         is_big = not sizes.fits(definition.first, definition.end)
-        if is_big and definition.kind in CONTAINER_KINDS and len(ends) <= _MAX_NESTING:
+        if is_big and definition.kind in CONTAINER_KINDS and len(open_) <= _MAX_NESTING:
             members = _members(definitions, index)
             if len(members) >= _MIN_MEMBERS:
-                yield definition, _lines(source, outline, definition, members)
+                around = [each for each in open_ if definition.end <= each.end]
+                yield Skeleton(around, _lines(source, outline, definition, members))
 
 
 def fit_skeletons(
@@ -114,7 +126,8 @@ def _members(definitions: Sequence[Definition], index: int) -> list[Definition]:
     """What is defined directly inside the definition of that index."""
     outer = definitions[index]
     found: list[Definition] = []
-    for each in definitions[index + 1 :]:
+    for place in range(index + 1, len(definitions)):
+        each = definitions[place]
         if each.first >= outer.end:
             break
         if each.end <= outer.end and (not found or each.first >= found[-1].end):

@@ -7,7 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -30,7 +30,10 @@ __all__ = [
 
 DEFAULT_MAX_BYTES = 1 << 20
 INDEX_DIR = ".codeembed"
-IGNORE_FILES = (".gitignore", ".codeembedignore")
+_GIT_IGNORE = ".gitignore"
+# A folder in a clone, a file in a submodule and in a worktree.
+_REPOSITORY = ".git"
+IGNORE_FILES = (_GIT_IGNORE, ".codeembedignore")
 """Read in every folder; later files override earlier ones."""
 
 
@@ -148,7 +151,9 @@ def walk(root: str | Path, max_bytes: int = DEFAULT_MAX_BYTES, ignore: Sequence[
 
     ``.gitignore`` and ``.codeembedignore`` count in every folder, with negation, as git reads them;
     those of the folders above the root count too, up to the folder that holds ``.git``, so that a
-    subfolder of a repository is seen as git sees it. Patterns never see the root's own path.
+    subfolder of a repository is seen as git sees it. A repository inside (a clone, a submodule, a
+    worktree) is walked as part of the folder, by its own ``.gitignore`` files and not by those
+    around it. Patterns never see the root's own path.
 
     Args:
         root: The folder.
@@ -172,12 +177,14 @@ def walk(root: str | Path, max_bytes: int = DEFAULT_MAX_BYTES, ignore: Sequence[
 class _Rules:
     """The patterns of one folder's ignore file; ``prefix`` is what paths have before that folder.
 
-    ``above`` is the way from that folder down to the root, for ignore files above the root.
+    ``above`` is the way from that folder down to the root, for ignore files above the root, and
+    ``of_git`` says whether they end where another repository begins.
     """
 
     rules: IgnoreRules
     prefix: str
     above: str = ""
+    of_git: bool = False
 
     def verdict(self, path: str) -> bool | None:
         """True for ignored, False for un-ignored, None for no match."""
@@ -206,6 +213,8 @@ class _Walker:
                     ) from error
                 self._skip(prefix, Skip.UNREADABLE, error.strerror or "")
                 continue
+            if prefix and any(entry.name == _REPOSITORY for entry in listing):
+                rules = tuple(each for each in rules if not each.of_git)
             rules = (*rules, *self._rules_in(folder, prefix))
             if not prefix:
                 rules = (*rules, _Rules(self._more, ""))
@@ -229,7 +238,7 @@ class _Walker:
             return False
         is_dir = stat.S_ISDIR(status.st_mode)
         path += "/" if is_dir else ""
-        if is_dir and entry.name in IGNORED_DIRS:
+        if entry.name == _REPOSITORY or (is_dir and entry.name in IGNORED_DIRS):
             self._skip(path, Skip.DEFAULT_DIR)
         elif _is_ignored(path, rules):
             self._skip(path, Skip.IGNORED)
@@ -266,13 +275,13 @@ class _Walker:
     def _rules_above(self) -> Iterator[_Rules]:
         """Rules between the root of the repository and our root, outermost first."""
         folders = [self._root, *self._root.parents]
-        tops = [index for index, folder in enumerate(folders) if (folder / ".git").exists()]
+        tops = [index for index, folder in enumerate(folders) if (folder / _REPOSITORY).exists()]
         if not tops:
             return
         for folder in folders[tops[0] : 0 : -1]:
             above = self._root.relative_to(folder).as_posix() + "/"
             for rules in self._rules_in(folder, ""):
-                yield _Rules(rules.rules, "", above)
+                yield replace(rules, above=above)
 
     def _rules_in(self, folder: Path, prefix: str) -> Iterator[_Rules]:
         for name in IGNORE_FILES:
@@ -284,7 +293,7 @@ class _Walker:
             except OSError as error:
                 self._skip(prefix + name, Skip.UNREADABLE, f"ignore rules not used: {error}")
             else:
-                yield _Rules(IgnoreRules(text.split("\n")), prefix)
+                yield _Rules(IgnoreRules(text.split("\n")), prefix, of_git=name == _GIT_IGNORE)
 
     def _skip(self, path: str, reason: Skip, detail: str = "") -> None:
         self._result.skipped.append(Skipped(path, reason, detail))

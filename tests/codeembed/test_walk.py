@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -110,6 +112,38 @@ def test_a_repository_inside_a_repository_is_its_own_top(tree: Tree) -> None:
         }
     )
     assert taken(root / "inner") == ["a.py"]
+    # Its own rules count from outside as well, and not those of the repository around it.
+    (root / "inner" / ".gitignore").write_text("b.py\n")
+    (root / "inner" / "b.py").write_text("b")
+    (root / "inner" / "c.py").write_text("c")
+    (root / ".codeembedignore").write_text("c.py\n")
+    assert [path for path in taken(root) if path.endswith(".py")] == ["inner/a.py"]
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_submodules_and_worktrees_are_walked_as_folders(tmp_path: Path) -> None:
+    def git(folder: Path, *words: str) -> None:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "protocol.file.allow=always")
+        subprocess.run(["git", "-C", str(folder), *who, *words], check=True, capture_output=True)
+
+    library, root = tmp_path / "library", tmp_path / "root"
+    for folder, name in ((library, "part.py"), (root, "main.py")):
+        folder.mkdir()
+        git(folder, "init")
+        (folder / name).write_text("x = 1\n")
+        (folder / ".gitignore").write_text("out.py\n")
+        git(folder, "add", ".")
+        git(folder, "commit", "-m", "first")
+    git(root, "submodule", "add", str(library), "vendor/library")
+    git(root, "commit", "-m", "second")
+    git(root, "worktree", "add", "trees/other")
+    for place in (root, root / "vendor" / "library", root / "trees" / "other"):
+        (place / "out.py").write_text("y = 2\n")
+    python = [path for path in taken(root) if path.endswith(".py")]
+    assert python == ["main.py", "trees/other/main.py", "vendor/library/part.py"]
+    # From inside, a submodule and a worktree end at their own top.
+    assert "part.py" in taken(root / "vendor" / "library")
+    assert taken(root / "trees" / "other") == [".gitignore", ".gitmodules", "main.py"]
 
 
 def test_links_are_not_followed(tree: Tree, tmp_path: Path) -> None:
