@@ -1,13 +1,16 @@
 """From a stream of inputs to a stream of vectors: decode, prepare, batch by tokens, forward.
 
-Three stages overlap: decoding in threads (``inputs.decode``), preparing the next window in one
-thread, and the forward of this window in the caller's thread. Memory is bounded by two windows.
+Three stages overlap: decoding in threads (``inputs.decode``), preparing in threads too, and the
+forward of one window in the caller's thread while the next is gathered. Whatever the number of
+inputs, memory holds what is decoded ahead, groups in preparation, and two windows of rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -20,20 +23,24 @@ from mmembed.encoded import Encoded, SparseVector
 from mmembed.errors import InputError
 from mmembed.gpte.protocols import Outputs
 from mmembed.gpte.rows import Row
-from mmembed.inputs.decode import decode_stream
+from mmembed.inputs.decode import Decoded, decode_stream
 from mmembed.inputs.decoded import DecodedItem, Page
 from mmembed.inputs.items import ItemLike
 
 __all__ = ["Reader", "Routing", "encode_stream", "token_budget_batches"]
 
-# A window is what gets sorted by length: wide for text, which is small, narrow for pixels. Prepared
-# pixels take up to 24 bytes each, and two windows are in memory.
+# A window is what gets sorted by length: wide for text, which is small, narrow for pixels.
 _WINDOW_ITEMS = 1024
 _WINDOW_MEDIA = 64
-_WINDOW_PIXELS = 16_000_000
+_WINDOW_BYTES = 128 * 2**20
+# What is prepared in one call: texts together, because the tokenizer works in parallel.
+_GROUP_ITEMS = 256
+_GROUP_MEDIA = 8
+_GROUP_PIXELS = 4_000_000
+_MAX_PREPARING = 4
 # Decoded and not yet taken: pillow takes 4 bytes a pixel, so a photo of 12 megapixels is 48 MB.
 _AHEAD = 16
-_AHEAD_PIXELS = 64_000_000
+_AHEAD_PIXELS = 32_000_000
 
 Reader: TypeAlias = Callable[[Any], Outputs]
 """From a backbone's batch to its outputs, dense vectors finished."""
@@ -41,12 +48,20 @@ Routing: TypeAlias = Callable[[Sequence[Row]], AbstractContextManager[Any]]
 """Makes the rows of a forward go through their own task adapters."""
 
 
-@dataclass(slots=True)
-class _Window:
-    positions: list[int]
-    rows: list[Row]
-    texts: list[str | None]
-    errors: list[Encoded]
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A row, or the error in its stead, with its place in the stream."""
+
+    position: int
+    row: Row | InputError
+    text: str | None = None  # layers of its pages
+    media: bool = False
+
+    @property
+    def held(self) -> int:
+        """Bytes of its tensors."""
+        tensors = () if isinstance(self.row, InputError) else self.row.extras.values()
+        return sum(tensor.nbytes for tensor in tensors)
 
 
 def encode_stream(
@@ -80,75 +95,101 @@ def encode_stream(
         return replace(item, instruction=item.instruction or instruction, role=role, task=task)
 
     decoded = decode_stream(items, backbone.media_budget, window=_AHEAD, pixels=_AHEAD_PIXELS)
-    windows = _windows(decoded, told)
-
-    def prepare_next() -> _Window | None:
-        window = next(windows, None)
-        return None if window is None else _prepare(backbone, window)
-
+    prepared = _prepared(backbone, _groups(decoded, told))
+    windows = _windows(prepared)
     try:
-        # Leaving the executor waits for its thread, so that `decoded` is idle when it is closed.
-        with ThreadPoolExecutor(1, thread_name_prefix="mmembed-prepare") as executor:
-            pending = executor.submit(prepare_next)
+        # Leaving the executor waits for its thread, so that the generators are idle when closed.
+        with ThreadPoolExecutor(1, thread_name_prefix="mmembed-gather") as executor:
+            pending = executor.submit(next, windows, None)
             while (window := pending.result()) is not None:
-                pending = executor.submit(prepare_next)
+                pending = executor.submit(next, windows, None)
                 yield from _forward(backbone, read, routing, apart, window, batch_tokens)
     finally:
+        prepared.close()
         decoded.close()
 
 
-def _windows(
-    decoded: Iterator[tuple[int, DecodedItem | InputError]],
-    told: Callable[[int, DecodedItem], DecodedItem],
-) -> Iterator[list[tuple[int, DecodedItem | InputError]]]:
-    """Runs of decoded items small enough to hold and wide enough to sort."""
-    window: list[tuple[int, DecodedItem | InputError]] = []
+_Group: TypeAlias = "list[tuple[int, Decoded]]"
+
+
+def _groups(
+    decoded: Iterable[tuple[int, Decoded]], told: Callable[[int, DecodedItem], DecodedItem]
+) -> Iterator[_Group]:
+    """Runs of decoded items to prepare in one call: few large pictures, or many texts."""
+    group: _Group = []
     media = pixels = 0
     for position, item in decoded:
         if isinstance(item, DecodedItem):
-            found = item.pixels
-            media += found > 0
-            pixels += found
+            media += item.pixels > 0
+            pixels += item.pixels
             item = told(position, item)
-        window.append((position, item))
-        if media >= _WINDOW_MEDIA or pixels >= _WINDOW_PIXELS or len(window) >= _WINDOW_ITEMS:
+        group.append((position, item))
+        if media >= _GROUP_MEDIA or pixels >= _GROUP_PIXELS or len(group) >= _GROUP_ITEMS:
+            yield group
+            group, media, pixels = [], 0, 0
+    if group:
+        yield group
+
+
+def _prepared(backbone: Backbone, groups: Iterator[_Group]) -> Generator[_Prepared, None, None]:
+    """Rows in the order of the items; groups are prepared in threads, no more ahead than threads.
+
+    Closing it drops the groups that wait; a thread in the middle of one ends after it.
+    """
+    workers = min(_MAX_PREPARING, os.cpu_count() or 1)
+    pending: deque[Future[list[_Prepared]]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="mmembed-prepare")
+    try:
+        for group in groups:
+            pending.append(pool.submit(_prepare, backbone, group))
+            del group  # or its pictures stay until the next group is decoded
+            if len(pending) >= workers:
+                yield from pending.popleft().result()
+        while pending:
+            yield from pending.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _windows(prepared: Iterable[_Prepared]) -> Iterator[list[_Prepared]]:
+    """Runs of rows small enough to hold and wide enough to sort."""
+    window: list[_Prepared] = []
+    media = held = 0
+    for one in prepared:
+        window.append(one)
+        held += one.held
+        media += one.media
+        if media >= _WINDOW_MEDIA or held >= _WINDOW_BYTES or len(window) >= _WINDOW_ITEMS:
             yield window
-            window, media, pixels = [], 0, 0
+            window, media, held = [], 0, 0
     if window:
         yield window
 
 
-def _prepare(backbone: Backbone, window: list[tuple[int, DecodedItem | InputError]]) -> _Window:
-    errors = [Encoded(p, error=e.at(p)) for p, e in window if isinstance(e, InputError)]
-    good = [(p, item) for p, item in window if isinstance(item, DecodedItem)]
+def _prepare(backbone: Backbone, group: _Group) -> list[_Prepared]:
+    found = [_Prepared(p, error.at(p)) for p, error in group if isinstance(error, InputError)]
+    good = [(p, item) for p, item in group if isinstance(item, DecodedItem)]
     try:
-        rows = backbone.prepare([item for _, item in good])
+        rows: list[Row | InputError] = list(backbone.prepare([item for _, item in good]))
     except InputError as error:
         if error.position is None:
             raise
-        good, rows, bad = _one_by_one(backbone, good)
-        errors += bad
-    for (_, item), row in zip(good, rows, strict=True):
-        row.task = item.task
-    positions = [position for position, _ in good]
-    return _Window(positions, rows, [_found_text(item) for _, item in good], errors)
-
-
-def _one_by_one(
-    backbone: Backbone, items: Sequence[tuple[int, DecodedItem]]
-) -> tuple[list[tuple[int, DecodedItem]], list[Row], list[Encoded]]:
-    """Rows of those items that can be prepared: however many cannot, each is tried once more."""
-    good: list[tuple[int, DecodedItem]] = []
-    rows: list[Row] = []
-    bad: list[Encoded] = []
-    for position, item in items:
-        try:
-            rows += backbone.prepare([item])
-        except InputError as error:
-            bad.append(Encoded(position, error=error.at(position)))
+        rows = [_row_or_error(backbone, item) for _, item in good]
+    for (position, item), row in zip(good, rows, strict=True):
+        if isinstance(row, Row):
+            row.task = item.task
+            found.append(_Prepared(position, row, _found_text(item), item.pixels > 0))
         else:
-            good.append((position, item))
-    return good, rows, bad
+            found.append(_Prepared(position, row.at(position)))
+    return sorted(found, key=lambda one: one.position)
+
+
+def _row_or_error(backbone: Backbone, item: DecodedItem) -> Row | InputError:
+    """Where one item of a group cannot be prepared, each is tried once more by itself."""
+    try:
+        return backbone.prepare([item])[0]
+    except InputError as error:
+        return error
 
 
 def _found_text(item: DecodedItem) -> str | None:
@@ -163,10 +204,11 @@ def _encode_rows(
     read: Reader,
     routing: Routing | None,
     apart: Callable[[str], bool] | None,
-    window: _Window,
+    window: Sequence[_Prepared],
     batch_tokens: int,
 ) -> Iterator[Encoded]:
-    rows = window.rows
+    good = [(one, one.row) for one in window if isinstance(one.row, Row)]
+    rows = [row for _, row in good]
     for batch in _batches(rows, apart, batch_tokens):
         chosen = [rows[i] for i in batch]
         inputs = backbone.collate(chosen)
@@ -175,9 +217,7 @@ def _encode_rows(
         else:
             with routing(chosen):
                 outputs = read(inputs)
-        yield from _rows_of(
-            outputs, [window.positions[i] for i in batch], [window.texts[i] for i in batch]
-        )
+        yield from _rows_of(outputs, [good[i][0] for i in batch])
 
 
 def _batches(
@@ -192,9 +232,7 @@ def _batches(
             yield [group[i] for i in batch]
 
 
-def _rows_of(
-    outputs: Outputs, positions: Sequence[int], texts: Sequence[str | None]
-) -> Iterator[Encoded]:
+def _rows_of(outputs: Outputs, batch: Sequence[_Prepared]) -> Iterator[Encoded]:
     """Each row on its own, on the host; one copy from the device an output."""
     dense = None if outputs.dense is None else outputs.dense.float().cpu().numpy()
     multi: list[Any] | None = None
@@ -204,11 +242,11 @@ def _rows_of(
         kept = outputs.multi[outputs.multi_mask].float().cpu()
         multi = [part.numpy() for part in kept.split(lengths)]
     sparse = None if outputs.sparse is None else [_sparse(row) for row in outputs.sparse.cpu()]
-    for i, (position, text) in enumerate(zip(positions, texts, strict=True)):
+    for i, one in enumerate(batch):
         yield Encoded(
-            position,
+            one.position,
             None if dense is None else dense[i],
-            text=text,
+            text=one.text,
             multi=None if multi is None else multi[i],
             sparse=None if sparse is None else sparse[i],
         )
@@ -224,12 +262,11 @@ def _forward(
     read: Reader,
     routing: Routing | None,
     apart: Callable[[str], bool] | None,
-    window: _Window,
+    window: Sequence[_Prepared],
     batch_tokens: int,
 ) -> list[Encoded]:
-    results = list(window.errors)
-    if window.rows:
-        results += _encode_rows(backbone, read, routing, apart, window, batch_tokens)
+    results = [Encoded(p.position, error=p.row) for p in window if isinstance(p.row, InputError)]
+    results += _encode_rows(backbone, read, routing, apart, window, batch_tokens)
     return sorted(results, key=lambda encoded: encoded.position)
 
 

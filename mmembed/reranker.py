@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +23,9 @@ from mmembed.rerankers.base import Pair, PairScorer
 
 __all__ = ["Ranked", "Reranker"]
 
+# Pairs that are sorted by length together: so many, or fewer with many pixels.
 _WINDOW = 64
+_WINDOW_PIXELS = 32_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +126,7 @@ class Reranker:
     ) -> np.ndarray[Any, np.dtype[np.float32]]:
         """:meth:`score` for pairs of query and document; a repeated query is decoded once."""
         scores: list[float] = []
-        stream = self._decoded(pairs, instruction)
-        while window := list(islice(stream, _WINDOW)):
+        for window in _windows(self._decoded(pairs, instruction)):
             good = [(i, pair) for i, pair in enumerate(window) if not isinstance(pair, InputError)]
             found = [float("nan")] * len(window)
             for i, pair in enumerate(window):
@@ -167,7 +167,8 @@ class Reranker:
                     yield query
                 yield document
 
-        stream = (decoded for _, decoded in decode_stream(items(), self.scorer.media_budget))
+        ahead = decode_stream(items(), self.scorer.media_budget, pixels=_WINDOW_PIXELS)
+        stream = (decoded for _, decoded in ahead)
         asked: Decoded | None = None
         for first in stream:
             document = first
@@ -214,6 +215,20 @@ class Reranker:
 
 
 _NOTHING = object()
+
+
+def _windows(stream: Iterator[Pair | InputError]) -> Iterator[list[Pair | InputError]]:
+    """Runs of pairs small enough to hold; a query that many pairs share weighs nothing."""
+    window: list[Pair | InputError] = []
+    pixels = 0
+    for pair in stream:
+        window.append(pair)
+        pixels += 0 if isinstance(pair, InputError) else pair[1].pixels
+        if len(window) >= _WINDOW or pixels >= _WINDOW_PIXELS:
+            yield window
+            window, pixels = [], 0
+    if window:
+        yield window
 
 
 def load_scorer(

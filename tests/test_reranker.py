@@ -52,7 +52,7 @@ def test_scores_are_the_generative_model_s_log_odds(model: Reranker, checkpoint:
         row = scorer.prepare([(query, document)])[0]
         ids = torch.tensor([row.input_ids])
         kinds = (ids == whole.config.image_token_id).int()
-        media = {name: t for name, t in row.extras.items() if name != "positions"}
+        media = scorer.backbone.media_arguments(scorer.backbone.media_inputs([row]))
         with torch.inference_mode():
             logits = whole(input_ids=ids, mm_token_type_ids=kinds, **media).logits[0, -1]
         yes, no = (scorer.backbone.tokenizer.encode(word)[0] for word in ("y", "n"))

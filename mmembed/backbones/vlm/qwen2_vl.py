@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from mmembed.backbones.vlm.model import VisionLanguage, VlmSettings
-from mmembed.backbones.vlm.qwen_vision import QwenPixels
+from mmembed.backbones.vlm.model import VisionLanguage
+from mmembed.backbones.vlm.qwen_vision import PatchProjection, QwenPixels
+from mmembed.backbones.vlm.settings import VlmSettings
 from mmembed.backbones.vlm.visual import Visual
 from mmembed.backbones.vlm.wording import Wording
 from mmembed.gpte.rows import Row
@@ -60,6 +61,7 @@ class Qwen2VL(VisionLanguage):
             limits.min_frame_pixels,
             limits.max_clip_tokens,
         )
+        self.model.visual.patch_embed.proj.__class__ = PatchProjection
 
     @property
     def placeholders(self) -> Mapping[str, int]:
@@ -74,6 +76,13 @@ class Qwen2VL(VisionLanguage):
         patches, grid, tokens = self.pixels.clip(frames)
         tensors = {"pixel_values_videos": patches, "video_grid_thw": grid}
         return Visual(VIDEO, (tokens,), tensors, kind="video")
+
+    def media_arguments(self, media: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Patches as numbers, which they become on the model's own device."""
+        return {
+            name: self.pixels.values(given, self.model.dtype) if "pixel" in name else given
+            for name, given in media.items()
+        }
 
     def placed(self, row: Row, media: Mapping[str, Tensor]) -> Tensor:
         """``(3, tokens)``: where each token stands in time, height and width."""

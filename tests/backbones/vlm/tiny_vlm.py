@@ -16,10 +16,12 @@ from mmembed.backbones.vlm.tiny import TINY, WIDTH
 __all__ = ["ALONE", "REFERENCE", "TINY", "WIDTH"]
 
 
-def _kinds(backbone: Any, ids: torch.Tensor, rows: Sequence[Any]) -> dict[str, torch.Tensor]:
+def _kinds(backbone: Any, ids: torch.Tensor, rows: Sequence[Any]) -> dict[str, Any]:
     config = backbone.model.config
     kinds = (ids == config.image_token_id) + 2 * (ids == config.video_token_id)
-    return {"mm_token_type_ids": kinds.int()}
+    media = backbone.media_arguments(backbone.media_inputs(rows))
+    pixels = {name: values for name, values in media.items() if name.startswith("pixel_values")}
+    return {"mm_token_type_ids": kinds.int(), **pixels}
 
 
 def _kinds_and_times(
