@@ -16,7 +16,7 @@ from typing import Any
 
 from mmembed.backbones.towers.model import TowerSettings
 from mmembed.backbones.vlm.checkpoint import CheckpointLayout
-from mmembed.backbones.vlm.model import VlmSettings
+from mmembed.backbones.vlm.settings import VlmSettings
 from mmembed.backbones.vlm.wording import Wording
 from mmembed.embedder_config import EmbedderConfig
 from mmembed.errors import ConfigError

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmembed.backbones.towers.families import tower_families
 from mmembed.backbones.vlm.families import families
-from mmembed.backbones.vlm.model import VlmSettings
+from mmembed.backbones.vlm.settings import VlmSettings
 from mmembed.presets import preset_names
 
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from mmembed.backbones.vlm.loading import load_vision_language
-from mmembed.backbones.vlm.model import VisionLanguage, VlmSettings
+from mmembed.backbones.vlm.model import VisionLanguage
+from mmembed.backbones.vlm.settings import VlmSettings
 from mmembed.backbones.vlm.wording import fill
 from mmembed.backbones.weights import read_json, read_safetensors
 from mmembed.errors import ConfigError, InputError, ModelLoadError

@@ -14,7 +14,14 @@ from torch import Tensor
 from mmembed.backbones.weights import read_json
 from mmembed.errors import ConfigError, ModelLoadError
 
-__all__ = ["CheckpointLayout", "head_tensors", "model_config", "tensor_files", "tensors_of"]
+__all__ = [
+    "CheckpointLayout",
+    "head_tensors",
+    "model_config",
+    "tensor_files",
+    "tensor_shapes",
+    "tensors_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +115,20 @@ def tensors_of(folder: Path, layout: CheckpointLayout) -> dict[str, Tensor]:
         if name in found:
             raise ModelLoadError(f"{folder}: tensor {key!r} is a second {name!r}")
         found[name] = read()
+    return found
+
+
+def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor by its own name; no values are read.
+
+    Raises:
+        ModelLoadError: a file is missing or damaged.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    for file in tensor_files(folder):
+        with _opened(file) as stream:
+            for key in stream.keys():  # noqa: SIM118 (not a mapping)
+                found[key] = tuple(stream.get_slice(key).get_shape())
     return found
 
 

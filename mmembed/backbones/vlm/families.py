@@ -19,6 +19,7 @@ def families() -> tuple[type[VisionLanguage], ...]:
     from mmembed.backbones.vlm.internvl import InternVL
     from mmembed.backbones.vlm.llava_next import LlavaNext
     from mmembed.backbones.vlm.llava_onevision import LlavaOneVision
+    from mmembed.backbones.vlm.llava_qwen import LlavaQwen
     from mmembed.backbones.vlm.mllama import Mllama
     from mmembed.backbones.vlm.modernvbert import ModernVBert
     from mmembed.backbones.vlm.paligemma import PaliGemma
@@ -34,6 +35,7 @@ def families() -> tuple[type[VisionLanguage], ...]:
         InternVL,
         LlavaNext,
         LlavaOneVision,
+        LlavaQwen,
         Mllama,
         ModernVBert,
         PaliGemma,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
-from mmembed.backbones.vlm.model import VisionLanguage, VlmBatch, VlmSettings
+from mmembed.backbones.vlm.model import VisionLanguage, VlmBatch
+from mmembed.backbones.vlm.settings import VlmSettings
 from mmembed.backbones.vlm.visual import Visual
 from mmembed.backbones.vlm.wording import Wording
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor
 
 from mmembed.backbones.vlm.clips import distinct, joined
-from mmembed.backbones.vlm.model import VisionLanguage, VlmSettings
+from mmembed.backbones.vlm.model import VisionLanguage
+from mmembed.backbones.vlm.settings import VlmSettings
 from mmembed.backbones.vlm.visual import Visual
 from mmembed.backbones.vlm.wording import Wording
 from mmembed.gpte.rows import Row

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from mmembed.backbones.vlm.clips import distinct, joined
-from mmembed.backbones.vlm.model import VisionLanguage, VlmSettings
+from mmembed.backbones.vlm.model import VisionLanguage
+from mmembed.backbones.vlm.settings import VlmSettings
 from mmembed.backbones.vlm.visual import Visual
 from mmembed.backbones.vlm.wording import Wording
 from mmembed.inputs.decoded import Frames

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from mmembed.backbones.vlm.model import VisionLanguage, VlmSettings
+from mmembed.backbones.vlm.model import VisionLanguage
+from mmembed.backbones.vlm.settings import VlmSettings
 from mmembed.backbones.vlm.visual import Visual
 from mmembed.backbones.vlm.wording import Wording
 from mmembed.gpte.rows import Row
@@ -20,9 +21,9 @@ from mmembed.inputs.decoded import Frames
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
-__all__ = ["LlavaOneVision"]
+__all__ = ["IMAGE", "VIDEO", "LlavaOneVision"]
 
-_IMAGE, _VIDEO = "<image>", "<video>"
+IMAGE, VIDEO = "<image>", "<video>"
 _COUNTS = "batch_num_images"
 _FRAMES = "frame_counts"
 
@@ -45,7 +46,7 @@ class LlavaOneVision(VisionLanguage):
     @property
     def placeholders(self) -> Mapping[str, int]:
         config = self.model.config
-        return {_IMAGE: config.image_token_id, _VIDEO: config.video_token_id}
+        return {IMAGE: config.image_token_id, VIDEO: config.video_token_id}
 
     def images(self, images: Sequence[PILImage]) -> list[Visual]:
         """One image is cut into tiles; of several each is seen as a whole."""
@@ -60,7 +61,7 @@ class LlavaOneVision(VisionLanguage):
                 "image_sizes": found["image_sizes"][i : i + 1],
                 _COUNTS: torch.tensor([len(images)]),
             }
-            visuals.append(Visual(_IMAGE, (tokens,), tensors))
+            visuals.append(Visual(IMAGE, (tokens,), tensors))
         return visuals
 
     def video(self, frames: Frames) -> Visual:
@@ -73,7 +74,7 @@ class LlavaOneVision(VisionLanguage):
         pixels = found["pixel_values"][:, 0]
         tokens = len(pixels) * math.ceil(self._side / 2) ** 2 + 1
         tensors = {"pixel_values_videos": pixels, _FRAMES: torch.tensor([len(pixels)])}
-        return Visual(_VIDEO, (tokens,), tensors, kind="video")
+        return Visual(VIDEO, (tokens,), tensors, kind="video")
 
     def media_inputs(self, rows: Sequence[Row]) -> dict[str, Any]:
         """With the number of images of each row, which says whether they come in tiles."""

@@ -10,7 +10,8 @@ import torch
 
 from mmembed.backbones.vlm.checkpoint import CheckpointLayout, model_config, tensors_of
 from mmembed.backbones.vlm.families import families
-from mmembed.backbones.vlm.model import SETTINGS_NAME, VisionLanguage, VlmSettings
+from mmembed.backbones.vlm.model import VisionLanguage
+from mmembed.backbones.vlm.settings import SETTINGS_NAME, VlmSettings
 from mmembed.backbones.weights import read_json
 from mmembed.errors import ModelLoadError
 from mmembed.gpte.text_loading import quiet_transformers
@@ -48,8 +49,6 @@ def load_vision_language(
         ModelLoadError: no family reads this checkpoint, or a file or tensor is missing, has no
             place, or has another shape; the message names it.
     """
-    from transformers import AutoTokenizer
-
     layout = layout or CheckpointLayout()
     described = model_config(folder, layout)
     family = family_of(described)
@@ -60,13 +59,16 @@ def load_vision_language(
             f"{folder}: no vision-language family reads model_type {kind!r} "
             f"(known: {', '.join(known)})"
         )
+    if layout == CheckpointLayout():
+        layout = family.layout
     if settings is None:
         saved = folder / SETTINGS_NAME
         settings = VlmSettings.from_dict(read_json(saved)) if saved.exists() else family.defaults
     try:
         with quiet_transformers():
-            model, report = _weights(folder, layout, dtype or torch.float32)
-            tokenizer = AutoTokenizer.from_pretrained(folder)
+            tokenizer = family.load_tokenizer(folder)
+            described = family.described(described, folder, tokenizer)
+            model, report = _weights(folder, layout, described, dtype or torch.float32)
             processor = family.load_processor(folder)
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise ModelLoadError(f"{folder}: {error}") from error
@@ -78,7 +80,7 @@ def load_vision_language(
 
 
 def _weights(
-    folder: Path, layout: CheckpointLayout, dtype: torch.dtype
+    folder: Path, layout: CheckpointLayout, described: dict[str, Any], dtype: torch.dtype
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     from transformers import MODEL_MAPPING, AutoConfig, AutoModel
 
@@ -91,8 +93,8 @@ def _weights(
     if not layout.config and not layout.model_type and not layout.rename:
         found: tuple[PreTrainedModel, dict[str, Any]] = AutoModel.from_pretrained(folder, **options)
         return found
-    described = dict(model_config(folder, layout))
-    config = AutoConfig.for_model(described.pop("model_type"), **described)
+    named = {key: value for key, value in described.items() if key != "model_type"}
+    config = AutoConfig.for_model(described["model_type"], **named)
     tensors = tensors_of(folder, layout)
     kind: Any = MODEL_MAPPING[type(config)]
     found = kind.from_pretrained(None, config=config, state_dict=tensors, **options)

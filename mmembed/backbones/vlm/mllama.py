@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from mmembed.backbones.vlm.model import VisionLanguage, VlmBatch, VlmSettings
+from mmembed.backbones.vlm.model import VisionLanguage, VlmBatch
+from mmembed.backbones.vlm.settings import VlmSettings
 from mmembed.backbones.vlm.visual import Visual
 from mmembed.backbones.vlm.wording import Wording
 from mmembed.gpte.rows import Row

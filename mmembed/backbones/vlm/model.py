@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,10 +18,12 @@ from torch.nn import functional as F
 
 from mmembed.backbones.base import MediaBudget
 from mmembed.backbones.vlm.buckets import bucket_of
+from mmembed.backbones.vlm.checkpoint import CheckpointLayout
 from mmembed.backbones.vlm.clips import distinct, joined, thinned
 from mmembed.backbones.vlm.layout import PromptLayout, span_mask
+from mmembed.backbones.vlm.settings import SETTINGS_NAME, VlmSettings
 from mmembed.backbones.vlm.visual import Visual
-from mmembed.backbones.vlm.wording import Segment, Wording
+from mmembed.backbones.vlm.wording import Segment
 from mmembed.errors import InputError
 from mmembed.gpte.lora import merged_state_dict
 from mmembed.gpte.onednn import use_onednn
@@ -36,56 +38,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-__all__ = ["VisionLanguage", "VlmBatch", "VlmSettings"]
-
-SETTINGS_NAME = "vlm.json"
-
-
-@dataclass(frozen=True, slots=True)
-class VlmSettings:
-    """What a vision-language encoder is besides its weights and its processor.
-
-    Attributes:
-        wording: templates of the prompt.
-        instructions: instruction by role, for items that bring none of their own.
-        max_tokens: tokens of one item, visual ones included; longer text is cut.
-        min_pixels: smallest image, in pixels after resizing; None keeps the processor's own.
-        max_pixels: likewise the largest, of images and pages.
-        max_frame_pixels: likewise of a clip's frame; None takes ``max_pixels``.
-        min_frame_pixels: smallest frame of a clip; None takes ``min_pixels``.
-        max_clip_tokens: visual tokens of one clip in all: frames of the Qwen families become
-            smaller, other families read fewer of them. None leaves it to ``max_tokens``.
-        image_size: stretch every image to this width and height first; None does not.
-        max_frames: frames sampled from a clip.
-        fps: frames a second to sample, capped by ``max_frames``; None spreads them evenly.
-        page_dpi: resolution at which pages are rendered before they are resized.
-        page_text: also read the text layer of a page.
-        special_tokens: the tokenizer puts its own special tokens around the prompt.
-        flat_positions: count positions along the sequence alone, where the family would also count
-            height and width: checkpoints that were trained so give their vectors only so.
-    """
-
-    wording: Wording = field(default_factory=Wording)
-    instructions: Mapping[str, str] = field(default_factory=dict)
-    max_tokens: int = 8192
-    min_pixels: int | None = None
-    max_pixels: int | None = None
-    max_frame_pixels: int | None = None
-    min_frame_pixels: int | None = None
-    max_clip_tokens: int | None = None
-    image_size: int | None = None
-    max_frames: int = 8
-    fps: float | None = None
-    page_dpi: int = 144
-    page_text: bool = False
-    special_tokens: bool = True
-    flat_positions: bool = False
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> VlmSettings:
-        """Settings from what :func:`dataclasses.asdict` gave, or from a preset."""
-        wording = Wording(**values["wording"]) if "wording" in values else Wording()
-        return cls(**{**values, "wording": wording})
+__all__ = ["VisionLanguage", "VlmBatch"]
 
 
 @dataclass(slots=True)
@@ -132,6 +85,8 @@ class VisionLanguage(nn.Module):
     model_types: ClassVar[tuple[str, ...]] = ()
     #: Settings of a plain checkpoint of the family, where neither it nor a preset says otherwise.
     defaults: ClassVar[VlmSettings] = VlmSettings()
+    #: How the family's own folders differ from those of transformers.
+    layout: ClassVar[CheckpointLayout] = CheckpointLayout()
     #: Rows run one after another without padding; otherwise padded, for attention that cannot.
     packs: ClassVar[bool] = True
     #: The blocks are compiled, and batches filled up to few lengths.
@@ -168,6 +123,21 @@ class VisionLanguage(nn.Module):
 
         # One backend everywhere: vectors must not change with an unrelated installation.
         return AutoImageProcessor.from_pretrained(folder, backend="pil")
+
+    @classmethod
+    def load_tokenizer(cls, folder: Path) -> PreTrainedTokenizerFast:
+        """The tokenizer of a checkpoint."""
+        from transformers import AutoTokenizer
+
+        tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(folder)
+        return tokenizer
+
+    @classmethod
+    def described(
+        cls, config: dict[str, Any], folder: Path, tokenizer: PreTrainedTokenizerFast
+    ) -> dict[str, Any]:
+        """The configuration of the transformers model that a folder's own describes."""
+        return config
 
     @property
     def placeholders(self) -> Mapping[str, int]:
@@ -413,4 +383,7 @@ def _media_of(prompt: Sequence[Segment]) -> dict[str, Tensor]:
         if segment.visual is not None:
             for name, tensor in segment.visual.tensors.items():
                 found.setdefault(name, []).append(tensor)
-    return {name: torch.cat(tensors) for name, tensors in found.items()}
+    return {
+        name: tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+        for name, tensors in found.items()
+    }

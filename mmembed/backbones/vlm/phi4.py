@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmembed.backbones.vlm.model import VisionLanguage, VlmSettings
+from mmembed.backbones.vlm.model import VisionLanguage
 from mmembed.backbones.vlm.phi4_pixels import Phi4Pixels, used
+from mmembed.backbones.vlm.settings import VlmSettings
 from mmembed.backbones.vlm.visual import Visual
 from mmembed.backbones.vlm.wording import Wording
 

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from mmembed.backbones.vlm.model import VlmSettings
 from mmembed.backbones.vlm.qwen2_vl import VIDEO, WORDING, Qwen2VL
+from mmembed.backbones.vlm.settings import VlmSettings
 from mmembed.backbones.vlm.visual import Visual
 from mmembed.inputs.decoded import Frames
 

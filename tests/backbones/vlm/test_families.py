@@ -206,5 +206,6 @@ def test_every_family_has_a_tiny_model_of_its_own() -> None:
     from tiny_vlm import TINY
 
     for one in families():
-        assert set(one.model_types) & set(TINY), one.__name__
+        # Folders of another format than transformers' are in tests/presets.
+        assert set(one.model_types) & set(TINY) or one.layout.rename, one.__name__
     assert WIDTH == 32
