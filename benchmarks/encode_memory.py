@@ -107,7 +107,7 @@ def main() -> None:
         "models": {},
     }
     before = finished(result)
-    for name in ("mini", "qwen2_vl"):
+    for name in ("qwen2_vl", "mini"):
         if name in before:
             result["models"][name] = before[name]
         else:
