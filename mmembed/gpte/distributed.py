@@ -10,7 +10,7 @@ Processes may hold different numbers of rows; collectives pad and unpad by thems
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from mmembed.errors import ConfigError
 __all__ = [
     "Shard",
     "average_gradients",
+    "exchanged",
     "fill_gradients",
     "gather",
     "gather_padded",
@@ -107,19 +108,24 @@ def shard_of(rows: int, device: torch.device | str, *, same: int = 0) -> Shard:
     Raises:
         ConfigError: the processes disagree on ``same``; raised on every process alike.
     """
-    world = world_size()
-    if world == 1:
-        return Shard((rows,))
-    mine = torch.tensor([rows, same], device=device)
-    every = mine.new_empty(2 * world)
-    _all_gather(every, mine)
-    counts, sames = every.view(world, 2).T.tolist()
+    counts, sames = zip(*exchanged((rows, same), device), strict=True)
     if len(set(sames)) > 1:
         raise ConfigError(
-            f"processes hold different numbers of negatives per query: {sames}; give every "
+            f"processes hold different numbers of negatives per query: {list(sames)}; give every "
             "query of a step the same number"
         )
-    return Shard(tuple(counts), _rank())
+    return Shard(counts, _rank())
+
+
+def exchanged(numbers: Sequence[int], device: torch.device | str) -> list[list[int]]:
+    """Every process's numbers, in rank order; all give equally many (one small collective)."""
+    if world_size() == 1:
+        return [list(numbers)]
+    mine = torch.tensor(list(numbers), device=device)
+    every = mine.new_empty(world_size() * len(mine))
+    _all_gather(every, mine)
+    found: list[list[int]] = every.view(-1, len(mine)).tolist()
+    return found
 
 
 def _all_gather(out: Tensor, mine: Tensor) -> None:

@@ -43,6 +43,8 @@ class CachedColumn:
         states: let the objective see token states, and send their gradient back too.
         auxiliary: adds a loss of one chunk's outputs to the replay, such as a token loss that is
             already normalised over the whole step; gets the outputs and the chunk's number.
+        rounds: chunks of the process with most, where every forward and backward is collective: a
+            process with fewer repeats its last chunk, without weight, until it has as many.
     """
 
     encoder: nn.Module
@@ -52,6 +54,13 @@ class CachedColumn:
     frozen: bool = False
     states: bool = False
     auxiliary: Callable[[Outputs, int], Loss] | None = None
+    rounds: int = 0
+
+    @property
+    def passes(self) -> list[Sequence[Row]]:
+        """The chunks, and the last one again for every round that it lacks."""
+        idle = max(0, self.rounds - len(self.chunks))
+        return [*self.chunks, *([self.chunks[-1]] * idle)]
 
     def raw(self, batch: Any) -> Outputs:
         """Everything that the encoder gives for one collated chunk."""
@@ -121,10 +130,15 @@ def cached_backward(
     for encoder in encoders.values():
         _refuse_batch_norm(encoder)
     cached = {
-        name: [_first_pass(column, rows, autocast) for rows in column.chunks]
+        name: [_first_pass(column, rows, autocast) for rows in column.passes]
         for name, column in columns.items()
     }
-    found = loss({name: join_outputs([c.outputs for c in cs]) for name, cs in cached.items()})
+    found = loss(
+        {
+            name: join_outputs([c.outputs for c in cs[: len(columns[name].chunks)]])
+            for name, cs in cached.items()
+        }
+    )
     if not found.total.requires_grad:
         raise ConfigError("the loss depends on nothing that is trained")
     learned = [p for p in parameters if p.requires_grad]
@@ -133,29 +147,36 @@ def cached_backward(
     upstream = {id(leaf): g for leaf, g in zip(leaves, grads, strict=False) if g is not None}
 
     total, parts = found.total.detach(), dict(found.parts)
+    # Column by column, as every process must replay them in the same order; documents, which come
+    # last, before queries, and the largest chunk first: memory that it frees serves the others,
+    # where growing sizes would scatter it. Every chunk brings its own random state, so the order
+    # changes no gradient.
     plan = [
-        (column, number, chunk)
-        for name, column in columns.items()
-        if not column.frozen
-        for number, chunk in enumerate(cached[name])
-    ]
-    # The largest first: memory that it frees serves the others, where growing sizes would
-    # scatter it. Every chunk brings its own random state, so the order changes no gradient.
-    plan.sort(key=lambda entry: -sum(row.tokens for row in entry[2].rows))
-    last = {id(column.encoder): at for at, (column, _, _) in enumerate(plan)}
-    for at, (column, number, chunk) in enumerate(plan):
-        sync = last_step and at == last[id(column.encoder)]
-        wanted = column.auxiliary is not None or any(
-            id(leaf) in upstream for leaf in chunk.leaves.values()
+        (name, number, chunk)
+        for name in reversed(list(columns))
+        if not columns[name].frozen
+        for number, chunk in sorted(
+            enumerate(cached[name]), key=lambda entry: -sum(row.tokens for row in entry[1].rows)
         )
-        if not wanted and not (sync and no_sync is not None):
+    ]
+    wanted = {
+        name
+        for name, cs in cached.items()
+        if columns[name].auxiliary is not None
+        or any(id(leaf) in upstream for chunk in cs for leaf in chunk.leaves.values())
+    }
+    last = {id(columns[name].encoder): at for at, (name, _, _) in enumerate(plan)}
+    for at, (name, number, chunk) in enumerate(plan):
+        column = columns[name]
+        sync = last_step and at == last[id(column.encoder)]
+        if name not in wanted and not (sync and no_sync is not None):
             continue
         with nullcontext() if no_sync is None or sync else no_sync(column.encoder):
             extra = _replay(column, number, chunk, upstream, backward, autocast, verify)
         if extra is not None:
             total = total + extra.total.detach()
-            for name, part in extra.parts.items():
-                parts[name] = parts[name] + part if name in parts else part
+            for key, part in extra.parts.items():
+                parts[key] = parts[key] + part if key in parts else part
     # The loss's own parameters pass through the same scaling as the encoders'.
     dots = [
         (p * g).sum() for p, g in zip(learned, grads[len(leaves) :], strict=True) if g is not None
@@ -238,9 +259,11 @@ def _replay(
 ) -> Loss | None:
     """Encode a chunk again and push its outputs' gradient through; its auxiliary loss, if any."""
     batch = column.collate(chunk.rows)
+    idle = number >= len(column.chunks)
     with chunk.random.replayed(), autocast():
         whole = column.raw(batch)
-        extra = None if column.auxiliary is None else column.auxiliary(whole, number)
+        own = len(column.chunks) - 1 if idle else number
+        extra = None if column.auxiliary is None else column.auxiliary(whole, own)
     outputs = column.trimmed(whole)
     dots = []
     for name, tensor in _tensors(outputs).items():
@@ -254,14 +277,14 @@ def _replay(
         if gradient is not None and tensor.requires_grad:
             dots.append((wide(tensor) * wide(gradient)).sum())
     if extra is not None:
-        dots.append(extra.total)
-    if not dots:
+        dots.append(0.0 * extra.total if idle else extra.total)
+    if idle or not dots:
         # Zeros, so that a data-parallel wrapper still sees the backward that it waits for.
-        dots = [wide(t).sum() * 0.0 for t in _tensors(outputs).values() if t.requires_grad]
+        dots += [wide(t).sum() * 0.0 for t in _tensors(outputs).values() if t.requires_grad]
     surrogate = torch.stack(dots).sum() if dots else None
     if surrogate is not None and surrogate.requires_grad:
         backward(surrogate)
-    return extra
+    return None if idle else extra
 
 
 def join_outputs(chunks: Sequence[Outputs]) -> Outputs:

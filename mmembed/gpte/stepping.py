@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from mmembed.gpte.agreement import agreed_rounds
 from mmembed.gpte.config import BatchConfig, MomentumConfig
 from mmembed.gpte.data.batches import ExampleBatch
 from mmembed.gpte.dropout import dropout_at
@@ -19,7 +20,7 @@ from mmembed.gpte.protocols import Columns, Loss, Objective, Outputs
 from mmembed.gpte.queue import MomentumQueue, momentum_update
 from mmembed.gpte.rows import Row
 from mmembed.gpte.token_tasks import TokenTask, Work
-from mmembed.gpte.wrapping import backward
+from mmembed.gpte.wrapping import backward, sharded
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -150,6 +151,9 @@ class Stepper:
 
         Returns:
             The loss before ``share``, detached.
+
+        Raises:
+            ConfigError: processes hold different kinds of rows.
         """
         goal = self.goals.get(batch.source, self.goals.get(-1))
         chunks = {
@@ -161,6 +165,7 @@ class Stepper:
             for name, rows in batch.columns.items()
             if goal is not None or any(t.config.column == name for t in self.tasks.values())
         }
+        rounds = agreed_rounds(batch, chunks, self.accelerator.device)
         works = self._works(chunks, step)
 
         def sentence_loss(outputs: Mapping[str, Outputs]) -> Loss:
@@ -172,7 +177,8 @@ class Stepper:
             backward(self.accelerator, self.model, loss * share)
 
         if self.batch.cached and goal is not None:
-            return self._cached(chunks, works, sentence_loss, goal, scaled, last)
+            waited = rounds if sharded(self.accelerator) else {}
+            return self._cached(chunks, waited, works, sentence_loss, goal, scaled, last)
         frozen = self._frozen(chunks)
         with nullcontext() if last else self.accelerator.no_sync(self.model):
             outputs = {
@@ -203,6 +209,7 @@ class Stepper:
     def _cached(
         self,
         chunks: Mapping[str, list[list[Row]]],
+        rounds: Mapping[str, int],
         works: Mapping[str, list[Work]],
         loss: Callable[[Mapping[str, Outputs]], Loss],
         goal: Goal,
@@ -231,6 +238,7 @@ class Stepper:
                 partial(self._read, name),
                 states=self.states,
                 auxiliary=auxiliary(name),
+                rounds=rounds.get(name, 0),
             )
             for name, parts in chunks.items()
             if name not in frozen

@@ -1,12 +1,13 @@
 """Run by test_distributed.py in several processes: gradients against one process's, as JSON.
 
-Usage: distributed_cases.py RANK WORLD STORE OUT
+Usage: distributed_cases.py STORE OUT
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmembed.errors import ConfigError
+from mmembed.gpte.agreement import agreed_rounds
+from mmembed.gpte.data.batches import ExampleBatch
 from mmembed.gpte.distributed import (
     average_gradients,
     fill_gradients,
@@ -423,6 +426,14 @@ def main(rank: int, world: int, store: str, out: str) -> None:
         report["disagreement"] = ""
     except ConfigError as problem_found:
         report["disagreement"] = str(problem_found)
+    odd = ExampleBatch([Row([1], 1)], [Row([1], 1)] if rank else None)
+    try:
+        agreed_rounds(odd, {name: [rows] for name, rows in odd.columns.items()}, "cpu")
+        report["other kinds"] = ""
+    except ConfigError as problem_found:
+        report["other kinds"] = str(problem_found)
+    rows = [[Row([1], 1)]] * (rank + 1)
+    report["rounds"] = agreed_rounds(ExampleBatch([Row([1], 1)]), {"query": rows}, "cpu")
     half = torch.ones(rank + 1, 2, dtype=torch.bfloat16, requires_grad=True)
     every_half = gather(half, shard_of(rank + 1, "cpu"))
     (every_half * torch.arange(3.0)[:, None]).sum().backward()
@@ -435,4 +446,4 @@ def main(rank: int, world: int, store: str, out: str) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4])
+    main(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), sys.argv[1], sys.argv[2])

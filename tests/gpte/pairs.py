@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,26 +32,6 @@ def run_alone(folder: Path, cases: Mapping[str, Mapping[str, Any]]) -> None:
         one = recipe(folder / name, stage)
         run_recipe(one)
         (folder / f"{name}.yaml").write_text(to_yaml(one), encoding="utf-8")
-
-
-def run_in_two(script: str, folder: Path) -> None:
-    """Run a script beside this one in two processes on CPUs; it gets the folder."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    common |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": "2"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name(script)), str(folder)],
-            env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-        )
-        for rank in range(2)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=500)
-        assert process.returncode == 0, errors.decode()[-3000:]
 
 
 def run_stopped(folder: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from pairs import NO_DROPOUT, compare, run_alone, run_in_two
+from pairs import NO_DROPOUT, compare, run_alone
+from processes import run_in_two
 
 from mmembed.errors import ConfigError
 from mmembed.gpte.training import stage_accelerator
@@ -43,7 +44,7 @@ needs_deepspeed = pytest.mark.skipif(
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("deepspeed")
     run_alone(folder, CASES)
-    run_in_two("deepspeed_cases.py", folder)
+    run_in_two(Path(__file__).with_name("deepspeed_cases.py"), folder)
     return folder
 
 

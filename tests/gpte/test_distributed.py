@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from processes import run_in_two
 
 WORLD = 2
 
@@ -20,18 +21,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("gloo")
     script = Path(__file__).with_name("distributed_cases.py")
     out = folder / "report.json"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(rank), str(WORLD), str(folder / "store"), str(out)],
-            stderr=subprocess.PIPE,
-            env=environment,
-        )
-        for rank in range(WORLD)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=240)
-        assert process.returncode == 0, errors.decode()[-3000:]
+    run_in_two(script, folder / "store", out)
     return [json.loads(Path(f"{out}.{rank}").read_text()) for rank in range(WORLD)]
 
 
@@ -67,6 +57,8 @@ def test_collectives(reports: list[dict[str, Any]]) -> None:
         assert report["empty process"] == [1, 2, 2]
         assert report["averaged"] == [0.5, 0.5]
         assert "different numbers of negatives per query: [0, 1]" in report["disagreement"]
+        assert "one process holds rows with a positive or negatives" in report["other kinds"]
+        assert report["rounds"] == {"query": 2, "positive": 0, "negative": 0}
     # Rows travel in bfloat16, are scored in float32, and gradients of both processes add up.
     assert reports[0]["half"] == ["torch.float32", "torch.bfloat16", [0.0]]
     assert reports[1]["half"] == ["torch.float32", "torch.bfloat16", [2.0, 4.0]]

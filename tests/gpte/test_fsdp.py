@@ -11,7 +11,8 @@ import torch
 from accelerate.commands.config.config_args import load_config_from_file
 
 sys.path.insert(0, str(Path(__file__).parent))
-from pairs import NO_DROPOUT, compare, run_alone, run_in_two
+from pairs import NO_DROPOUT, compare, run_alone
+from processes import run_in_two
 
 from mmembed.errors import ConfigError
 from mmembed.gpte.wrapping import prepare
@@ -31,6 +32,15 @@ CASES: dict[str, dict[str, Any]] = {
         "momentum": {"decay": 0.9, "queue": 8},
         "encoder": {"lm_head": True, **NO_DROPOUT},
     },
+    # Five rows make two chunks on one process and one on the other, which waits for both.
+    "uneven": {
+        "source": {"negatives": ["negatives"]},
+        "data": {"negatives": 1},
+        "batch": {"size": 5, "chunk_rows": 2, "accumulate": 2},
+        # All tokens are asked, unmasked: what is drawn differs from process to process.
+        "tasks": [{"task": "mlm", "probability": 0.999999, "keep": 1.0, "random": 0.0}],
+        "encoder": {"lm_head": True, **NO_DROPOUT},
+    },
     "bf16": {"precision": "bf16"},
 }
 
@@ -40,7 +50,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder a case, with the run of one process and that of two; one start for all."""
     folder = tmp_path_factory.mktemp("fsdp")
     run_alone(folder, CASES)
-    run_in_two("fsdp_cases.py", folder)
+    run_in_two(Path(__file__).with_name("fsdp_cases.py"), folder)
     return folder
 
 

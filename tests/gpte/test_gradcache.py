@@ -204,6 +204,43 @@ def test_token_losses_join_in_the_replay(encoder: TinyBert) -> None:
     torch.testing.assert_close(found.total, expected)
 
 
+def test_rounds_that_only_others_have_weigh_nothing(encoder: TinyBert) -> None:
+    """Where forwards and backwards are collective, each process makes as many as the busiest."""
+    encoder.eval()  # or the passes of more rounds would draw other dropout
+    seen: list[str] = []
+
+    def column(name: str, rounds: int) -> CachedColumn:
+        def encode(batch: Any) -> Outputs:
+            seen.append(name)
+            made: Outputs = encoder(batch)
+            return made
+
+        def auxiliary(outputs: Outputs, number: int) -> Loss:
+            assert outputs.sparse is not None
+            return loss_of("sum", (number + 1) * outputs.sparse.sum())
+
+        chunks = chunk_rows(data()[name], max_rows=3)
+        extra = auxiliary if name == "query" else None
+        return CachedColumn(
+            encoder, chunks, encoder.collate, encode, auxiliary=extra, rounds=rounds
+        )
+
+    def run(rounds: int) -> tuple[Loss, dict[str, Tensor], list[str]]:
+        seen.clear()
+        columns = {name: column(name, rounds) for name in data()}
+        loss = cached_backward(columns, lambda o: InfoNCE()(columns_of(o)))
+        return loss, gradients(encoder), list(seen)
+
+    alone, expected, calls = run(0)
+    found, ours, more = run(6)
+    assert [calls.count(name) for name in data()] == [6, 6, 10]
+    assert [more.count(name) for name in data()] == [12, 12, 12]
+    torch.testing.assert_close(found.total, alone.total)
+    torch.testing.assert_close(dict(found.parts), dict(alone.parts))
+    idle = {name: torch.zeros_like(ours[name]) for name in ours.keys() - expected.keys()}
+    torch.testing.assert_close(ours, {**expected, **idle})
+
+
 def test_states_can_be_cached_too(encoder: TinyBert) -> None:
     objective = LocalGlobalInformation()
     compare(encoder, in_chunks(encoder, states=True), lambda o: objective(columns_of(o)))

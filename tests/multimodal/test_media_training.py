@@ -4,9 +4,6 @@ things break."""
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +16,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(1, str(Path(__file__).parents[1] / "gpte"))
 from media_cases import media_recipe, run, write_media_rows
+from processes import run_in_two
 
 from mmembed import Embedder
 from mmembed.errors import ConfigError, InputError
@@ -128,23 +127,8 @@ def test_two_processes_train_the_model_that_one_does(case: str, tmp_path: Path) 
     run(one)
     file = tmp_path / "recipe.yaml"
     file.write_text(to_yaml(one), encoding="utf-8")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    script = Path(__file__).parent / "media_cases.py"
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    common |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": "2"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(file), str(tmp_path / "two")],
-            env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-        )
-        for rank in range(2)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=240)
-        assert process.returncode == 0, errors.decode()[-3000:]
+    script = Path(__file__).with_name("media_cases.py")
+    run_in_two(script, file, tmp_path / "two")
     two = load_file(tmp_path / "two/only/model/model.safetensors")
     for name, tensor in weights(one).items():
         torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=4e-6, msg=name)
