@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,12 +84,16 @@ def start_encoder(config: EncoderConfig, weights: str | Path | None = None) -> T
 
 
 def parameter_groups(
-    encoder: TrainableEncoder, extras: Mapping[str, nn.Module], schedule: ScheduleConfig
+    encoder: TrainableEncoder,
+    tasks: Iterable[nn.Module],
+    learned: Iterable[nn.Module],
+    schedule: ScheduleConfig,
 ) -> list[dict[str, object]]:
     """Groups for an optimiser: no weight decay for vectors, and ``head_lr`` for what is new.
 
     Args:
-        extras: other modules that learn: token tasks, objectives' parameters.
+        tasks: token tasks.
+        learned: what objectives learn themselves; it never decays.
 
     Raises:
         ConfigError: nothing learns.
@@ -101,12 +105,13 @@ def parameter_groups(
     for parameters, rate in (
         (list(encoder.full.parameters()), schedule.lr),
         (new, head_lr),
-        *((list(module.parameters()), head_lr) for module in extras.values()),
+        *((list(module.parameters()), head_lr) for module in tasks),
     ):
         learning = [p for p in parameters if p.requires_grad]
         matrices = [p for p in learning if p.ndim > 1]
         groups.append((matrices, rate, schedule.weight_decay))
         groups.append(([p for p in learning if p.ndim <= 1], rate, 0.0))
+    groups += [(list(module.parameters()), head_lr, 0.0) for module in learned]
     found = [{"params": p, "lr": lr, "weight_decay": decay} for p, lr, decay in groups if p]
     if not found:
         raise ConfigError("nothing learns")

@@ -118,9 +118,10 @@ class Trainer:
         if stage.momentum is not None:
             follower = Follower(copy.deepcopy(encoder), stage.momentum, encoder.dim).to(device)
         trainee = Trainee(encoder, tasks or {}, self.learned)
-        extras = {**dict(trainee.tasks.items()), **self.learned}
         optimizer = torch.optim.AdamW(
-            parameter_groups(encoder, extras, stage.schedule),
+            parameter_groups(
+                encoder, trainee.tasks.values(), self.learned.values(), stage.schedule
+            ),
             betas=stage.schedule.betas,
             eps=stage.schedule.eps,
             fused=device.type in ("cpu", "cuda"),

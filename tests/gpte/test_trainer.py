@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
-import socket
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,13 +15,18 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
+from processes import run_in_two
 from training_cases import recipe, write_rows
 
 from mmembed.errors import ConfigError, InputError, TrainingError
+from mmembed.gpte.config import ScheduleConfig
 from mmembed.gpte.dropout import dropout_at, set_dropout
+from mmembed.gpte.objectives import SCD, learned_parameters
 from mmembed.gpte.recipe import Recipe, to_yaml
 from mmembed.gpte.run import run_recipe
+from mmembed.gpte.starting import parameter_groups
 from mmembed.gpte.text_encoder import TextEncoder
+from mmembed.gpte.tiny import tiny_model
 from mmembed.gpte.trainer import Step
 
 QUEUE = {"name": "infonce", "temperature": 0.05, "masks": ["duplicates"]}
@@ -117,23 +119,8 @@ def test_two_processes_train_the_model_that_one_does(case: str, tmp_path: Path) 
     run_recipe(one)
     file = tmp_path / "recipe.yaml"
     file.write_text(to_yaml(one), encoding="utf-8")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    script = Path(__file__).parent / "training_cases.py"
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    common |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": "2"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(file), str(tmp_path / "two")],
-            env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-        )
-        for rank in range(2)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=240)
-        assert process.returncode == 0, errors.decode()[-3000:]
+    script = Path(__file__).with_name("training_cases.py")
+    run_in_two(script, file, tmp_path / "two")
     two = load_file(tmp_path / "two/only/model/model.safetensors")
     for name, tensor in weights(one).items():
         torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=2e-6, msg=name)
@@ -277,6 +264,20 @@ def test_errors_before_the_first_step(tmp_path: Path) -> None:
     (folder / "rows.jsonl").write_text('{"query": "a", "positive": "b"}\n{"query": "c"}\n')
     with pytest.raises(InputError, match=r"rows\.jsonl:2"):
         run_recipe(recipe(folder, {}))
+
+
+def test_what_objectives_learn_does_not_decay(tmp_path: Path) -> None:
+    encoder = TextEncoder.from_pretrained(tiny_model("bert", tmp_path / "bert"))
+    learned = learned_parameters(SCD(projector=5), encoder.dim)
+    task = torch.nn.Linear(2, 2)
+    schedule = ScheduleConfig(steps=1, lr=1e-3, weight_decay=0.5)
+    groups = parameter_groups(encoder, [task], [learned], schedule)
+    decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}  # type: ignore[attr-defined]
+    assert any(p.ndim > 1 for p in learned.values())
+    assert {decays[id(p)] for p in learned.values()} == {0.0}
+    assert decays[id(task.weight)] == 0.5
+    assert decays[id(task.bias)] == 0.0
+    assert all(decays[id(p)] == (0.5 if p.ndim > 1 else 0.0) for p in encoder.parameters())
 
 
 def test_biases_alone(tmp_path: Path) -> None:
