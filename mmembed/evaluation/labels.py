@@ -45,17 +45,20 @@ def v_measure(labels: Sequence[Hashable], clusters: Sequence[Hashable]) -> float
     return 2.0 * homogeneity * completeness / total if total > 1e-12 else 0.0
 
 
-def cluster(vectors: Array, groups: int, seed: int = 0) -> list[int]:
+def cluster(vectors: Array, groups: int, seed: int = 42) -> list[int]:
     """The k-means cluster of each vector ``(n, d)``.
+
+    Fitted as mteb fits it (``ClusteringEvaluator``), by mini-batches of 500 from its seed, so that
+    both give the same clusters.
 
     Raises:
         MissingDependencyError: scikit-learn is not installed.
     """
     try:
-        from sklearn.cluster import KMeans
+        from sklearn.cluster import MiniBatchKMeans
     except ImportError as error:
         raise MissingDependencyError("clustering", "eval") from error
-    means = KMeans(groups, n_init=4, random_state=seed)
+    means = MiniBatchKMeans(groups, batch_size=500, n_init="auto", random_state=seed)
     return [int(value) for value in means.fit_predict(vectors)]
 
 

@@ -21,6 +21,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmembed.errors import InputError, MissingDependencyError
+from mmembed.evaluation.mteb_clips import clip_of
+from mmembed.inputs.budget import MediaBudget
 
 if TYPE_CHECKING:
     from mmembed.embedder import Embedder
@@ -71,7 +73,8 @@ class MtebModel:
 
         Args:
             inputs: batches with any of the columns ``text``, ``image`` and ``video``; several make
-                fused items. A clip is a ``(frames, 3, height, width)`` uint8 tensor.
+                fused items. A clip is a decoder of torchcodec, a ``(frames, 3, height, width)``
+                uint8 tensor, or a path.
             task_metadata: names the task, for its instruction.
             hf_split: not used.
             hf_subset: not used.
@@ -81,7 +84,8 @@ class MtebModel:
         Raises:
             InputError: a batch has none of these columns, or an item cannot be read.
         """
-        items = (item for batch in inputs for item in items_of_batch(batch))
+        budget = self.model.backbone.media_budget
+        items = (item for batch in inputs for item in items_of_batch(batch, budget))
         side = getattr(prompt_type, "value", prompt_type)
         if side == "query":
             name = getattr(task_metadata, "name", "")
@@ -99,8 +103,12 @@ class MtebModel:
         return (_unit(embeddings1) * _unit(embeddings2)).sum(dim=-1)
 
 
-def items_of_batch(batch: Mapping[str, Any]) -> Iterator[Any]:
+def items_of_batch(batch: Mapping[str, Any], budget: MediaBudget) -> Iterator[Any]:
     """The items of one of mteb's batches: texts, pictures, clips, or several fused.
+
+    Args:
+        batch: columns of equal length.
+        budget: how many frames of a clip are read.
 
     Raises:
         InputError: the batch has nothing that an embedder reads.
@@ -113,8 +121,8 @@ def items_of_batch(batch: Mapping[str, Any]) -> Iterator[Any]:
         return
     for values in zip(*columns.values(), strict=True):
         item = {k: v for k, v in zip(columns, values, strict=True) if v is not None and v != ""}
-        if isinstance(item.get("video"), Tensor):
-            item["video"] = item["video"].permute(0, 2, 3, 1).numpy()
+        if "video" in item:
+            item["video"] = clip_of(item["video"], budget)
         yield item
 
 

@@ -15,8 +15,9 @@ from mmembed.errors import InputError
 from mmembed.evaluation.benchmarks.registry import Result, measure, read_benchmark
 from mmembed.evaluation.benchmarks.tasks import Encoder, Retrieval, Sides, Task
 from mmembed.evaluation.curves import cut_curve, default_cuts, quantisation_curve, truncated
+from mmembed.inputs.items import VIDEO_SUFFIXES
 
-__all__ = ["failures", "measure_and_save", "read_runs", "save_record"]
+__all__ = ["failures", "measure_and_save", "read_runs", "save_json", "save_record"]
 
 _FAILURES = 8
 _SHOWN = 3
@@ -100,9 +101,13 @@ def failures(task: Retrieval, sides: Sides, most: int = _FAILURES) -> list[dict[
 
 def save_record(record: Mapping[str, Any], folder: Path, name: str, model: str) -> Path:
     """Write a record as ``FOLDER/NAME--MODEL.json``, whole or not at all; its path."""
-    folder.mkdir(parents=True, exist_ok=True)
     label = re.sub(r"[^\w.-]+", "-", Path(model).name or "model").strip("-")
-    file = folder / f"{name}--{label}.json"
+    return save_json(record, folder / f"{name}--{label}.json")
+
+
+def save_json(record: Mapping[str, Any], file: Path) -> Path:
+    """Write a record to a file, whole or not at all; the file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(f".{os.getpid()}.part")
     part.write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     part.replace(file)
@@ -132,7 +137,7 @@ def read_runs(folder: Path) -> list[dict[str, Any]]:
 
 def _told(item: Any) -> dict[str, str]:
     if isinstance(item, Path):
-        kind = "video" if item.suffix.lower() in (".mp4", ".webm", ".mkv", ".mov") else "image"
+        kind = "video" if item.suffix.lower() in VIDEO_SUFFIXES else "image"
         return {kind: str(item)}
     if isinstance(item, Mapping):
         return {key: str(value) for key, value in item.items() if key in (*_MEDIA, "text")}

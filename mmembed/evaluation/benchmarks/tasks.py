@@ -112,7 +112,10 @@ class Retrieval:
 
     def score(self, sides: Sides) -> Measured:
         """nDCG@5 and @10 (linear, and exponential @10), MRR, MAP, hit@1 and recall."""
-        scores, gains = self.matrices(sides)
+        return self.measured(*self.matrices(sides))
+
+    def measured(self, scores: Array, gains: Array) -> Measured:
+        """The same of scores and gains ``(q, n)``; ties count against the scores."""
         relevant = gains > 0
         values = {
             "ndcg@10": ndcg(scores, gains, 10),
