@@ -1,6 +1,7 @@
 """Every local benchmark of ``mmembed eval``.
 
     python benchmarks/local_benchmarks.py --data ../shared/data [--model mini] [--only NAME ...]
+        [--most N]
 
 A benchmark that is in --work already is not measured again, and vectors are kept there, so the
 command can be repeated after a stop.
@@ -63,13 +64,16 @@ def main() -> None:
     parser.add_argument("--model", default="mini")
     parser.add_argument("--work", type=Path, default=Path("runs/local_benchmarks"))
     parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--most", type=int, help="cut each subset to a sample of so many")
     options = parser.parse_args()
     model = remembering(options.model, options.work)
     for name in options.only or BENCHMARKS:
         if list(options.work.glob(f"{name}--*.json")):
             continue
         try:
-            result, _ = measure_and_save(name, model, data_of(name, options.data), options.work)
+            result, _ = measure_and_save(
+                name, model, data_of(name, options.data), options.work, most=options.most
+            )
             print(name, round(result.score, 4), f"{result.seconds:.0f} s", flush=True)
         except ConfigError as error:
             print(f"left out: {error}", flush=True)

@@ -1,6 +1,7 @@
 """Every local text set of ``mmembed eval`` by our evaluator and by mteb's, on the same vectors.
 
     python benchmarks/mteb_agreement.py --data ../shared/data [--model mini] [--only NAME ...]
+        [--most N]
 
 What is compared is how vectors are scored: texts are embedded once and kept in --work, which
 ``local_benchmarks.py`` shares. A set that is in --work is not measured again, so the command can be
@@ -34,9 +35,9 @@ def text_sets() -> Iterator[str]:
     yield "pages"
 
 
-def text_tasks(name: str, data: Path) -> Mapping[str, Task]:
+def text_tasks(name: str, data: Path, most: int | None) -> Mapping[str, Task]:
     """The tasks of a benchmark that hold nothing but texts."""
-    tasks = read_benchmark(name, find_data(BENCHMARKS[name], data_of(name, data)))
+    tasks = read_benchmark(name, find_data(BENCHMARKS[name], data_of(name, data)), most)
     return {key: task for key, task in tasks.items() if _is_text(task)}
 
 
@@ -91,6 +92,7 @@ def main() -> None:
     parser.add_argument("--model", default="mini")
     parser.add_argument("--work", type=Path, default=Path("runs/local_benchmarks"))
     parser.add_argument("--only", nargs="*", default=[], choices=list(text_sets()))
+    parser.add_argument("--most", type=int, help="cut each subset to a sample of so many")
     options = parser.parse_args()
     model = remembering(options.model, options.work)
     kept = options.work / "mteb"
@@ -99,7 +101,7 @@ def main() -> None:
             continue
         found = {
             subset: compared(model, f"Local{name.title().replace('-', '')}", task)
-            for subset, task in text_tasks(name, options.data).items()
+            for subset, task in text_tasks(name, options.data, options.most).items()
         }
         save_json(found, kept / f"{name}.json")
         worst = max(map(difference, found.values()))

@@ -24,6 +24,7 @@ def evaluate(
     data: Path | None = None,
     subset: Annotated[list[str] | None, Parameter(negative="")] = None,
     dim: int | None = None,
+    most: int | None = None,
     save: Path | None = None,
     show: Annotated[bool, Parameter(name="--list", negative="")] = False,
     json: Annotated[
@@ -40,13 +41,14 @@ def evaluate(
 
         mmembed eval sts --model sentence-transformers/all-MiniLM-L6-v2 --data ../shared/data
 
-        mmembed eval figures --save runs
+        mmembed eval figures --most 100 --save runs
 
     Args:
         benchmark: A benchmark's name.
         data: The folder that holds the measuring data; ../shared/data or data by default.
         subset: Only this language, direction or kind; give it again for more.
         dim: Keep the first DIM dimensions of each vector.
+        most: Measure a sample: at most MOST queries, items and documents of each subset.
         save: A folder that keeps the run, its curves and its failures, for "mmembed report".
         show: List the benchmarks, with their licences, and whether their data are here.
     """
@@ -62,10 +64,10 @@ def evaluate(
     loaded = Embedder.from_pretrained(model)
     chosen = tuple(subset or ())
     if save is not None:
-        result, file = measure_and_save(benchmark, loaded, place, save, chosen, dim)
+        result, file = measure_and_save(benchmark, loaded, place, save, chosen, dim, most)
         output.say(f"saved {file}")
     else:
-        result = measure(benchmark, loaded, place, subsets=chosen, transform=_cut(dim))
+        result = measure(benchmark, loaded, place, subsets=chosen, transform=_cut(dim), most=most)
     _show(result, output)
     return EXIT_OK
 
@@ -104,7 +106,7 @@ def _show(result: Result, output: Output) -> None:
     about = result.benchmark
     lines = [
         f"{about.name}: {about.about}",
-        f"split {about.split}; licence: {about.licence}; model {result.model}",
+        f"split {result.split}; licence: {about.licence}; model {result.model}",
     ]
     for name, one in result.subsets.items():
         over = f"{one.queries} over {one.candidates}" if one.candidates else f"{one.queries} pairs"

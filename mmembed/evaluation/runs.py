@@ -31,6 +31,7 @@ def measure_and_save(
     folder: Path,
     subsets: tuple[str, ...] = (),
     dim: int | None = None,
+    most: int | None = None,
 ) -> tuple[Result, Path]:
     """Measure as :func:`measure` does, and keep the run for reports and comparisons.
 
@@ -46,8 +47,9 @@ def measure_and_save(
         kept.append(sides if dim is None else truncated(sides, dim))
         return kept[-1]
 
-    result = measure(name, model, data, subsets=subsets, transform=keep)
-    tasks = {key: task for key, task in read_benchmark(name, data).items() if key in result.subsets}
+    result = measure(name, model, data, subsets=subsets, transform=keep, most=most)
+    every = read_benchmark(name, data, most)
+    tasks = {key: task for key, task in every.items() if key in result.subsets}
     record = {"kind": "eval", **result.as_run()}
     record["dim"] = int(kept[0][0].shape[1])
     record["curves"] = _curves(list(tasks.values()), kept)

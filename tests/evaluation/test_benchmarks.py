@@ -16,6 +16,7 @@ from mmembed.commands.output import run
 from mmembed.errors import ConfigError, InputError
 from mmembed.evaluation.benchmarks import BENCHMARKS, measure, read_benchmark
 from mmembed.evaluation.benchmarks.reading import rows_of
+from mmembed.evaluation.benchmarks.sampling import sampled
 from mmembed.evaluation.benchmarks.tasks import Clustering, Naming, Retrieval, Similarity
 from mmembed.evaluation.curves import (
     binary,
@@ -79,6 +80,26 @@ def test_judgements_must_name_documents() -> None:
         Retrieval(["a"], ["x"], [{3: 1.0}])
 
 
+def test_samples_are_spread_and_keep_the_answers() -> None:
+    task = Retrieval(list("abcde"), list("uvwxyz"), [{i: 2.0} for i in range(5)], "mrr", [5] * 5)
+    few = sampled(task, 3)
+    assert few.queries == ["a", "c", "e"]
+    assert few.documents == ["u", "w", "y", "z"]  # answers, and what stands apart
+    assert few.gains == [{0: 2.0}, {1: 2.0}, {2: 2.0}]
+    assert (few.main, list(few.apart)) == ("mrr", [3, 3, 3])
+    filled = sampled(Retrieval(["a"], list("uvwxyz"), [{2: 1.0}]), 3)
+    assert filled.documents == ["u", "w", "z"]
+    pairs = sampled(Similarity(list("abc"), list("xyz"), [0.0, 1.0, 2.0]), 2)
+    assert (pairs.first, pairs.second, pairs.labels) == (["a", "c"], ["x", "z"], [0.0, 2.0])
+    named = sampled(Naming(list("abc"), ["x", "y"], [0, 1, 1]), 2)
+    assert (named.items, list(named.names), named.labels) == (["a", "c"], ["x", "y"], [0, 1])
+    assert sampled(Clustering(list("abc"), [0, 1, 2]), 9).labels == [0, 1, 2]
+    with pytest.raises(ConfigError, match="at least 1"):
+        sampled(task, 0)
+    with pytest.raises(ConfigError, match="str cannot be cut"):
+        sampled("x", 1)
+
+
 def test_measuring_a_benchmark_of_the_project(project_root: Path) -> None:
     model = CountingModel()
     found = measure("books", model, project_root / "data")
@@ -91,6 +112,11 @@ def test_measuring_a_benchmark_of_the_project(project_root: Path) -> None:
     assert record["licence"] == "CC BY 4.0"
     cut = measure("books", model, project_root / "data", transform=lambda s: truncated(s, 8))
     assert cut.score < found.score
+    few = measure("books", model, project_root / "data", subsets=("terms",), most=20)
+    assert (few.subsets["terms"].queries, few.as_dict()["split"]) == (
+        20,
+        "test; a sample: at most 20 of a side",
+    )
 
 
 def test_the_mixed_corpus_is_one_list_of_all_targets(project_root: Path) -> None:

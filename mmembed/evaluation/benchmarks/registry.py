@@ -15,6 +15,7 @@ from mmembed.errors import ConfigError, InputError
 from mmembed.evaluation.benchmarks import clips, code, pictures, samples, text
 from mmembed.evaluation.benchmarks.benchmark import Benchmark
 from mmembed.evaluation.benchmarks.measured import Measured
+from mmembed.evaluation.benchmarks.sampling import sampled
 from mmembed.evaluation.benchmarks.tasks import Encoder, Sides, Task
 
 __all__ = ["BENCHMARKS", "Result", "find_benchmark", "find_data", "measure", "read_benchmark"]
@@ -45,6 +46,7 @@ class Result:
         subsets: what was found, by language, direction or kind.
         seconds: time of embedding and scoring.
         items: how many items were embedded.
+        most: where only a sample was measured, the most queries, items or documents of a subset.
     """
 
     benchmark: Benchmark
@@ -52,6 +54,13 @@ class Result:
     subsets: Mapping[str, Measured]
     seconds: float
     items: int
+    most: int | None = None
+
+    @property
+    def split(self) -> str:
+        """What was measured: the benchmark's split, or a sample of it."""
+        cut = "" if self.most is None else f"; a sample: at most {self.most} of a side"
+        return self.benchmark.split + cut
 
     @property
     def score(self) -> float:
@@ -68,7 +77,7 @@ class Result:
         return {
             "schema_version": 1,
             "benchmark": self.benchmark.name,
-            "split": self.benchmark.split,
+            "split": self.split,
             "licence": self.benchmark.licence,
             "model": self.model,
             "main": self.main,
@@ -112,15 +121,21 @@ def find_data(benchmark: Benchmark, data: Path | None = None) -> Path:
     raise ConfigError(f"no {looked} here: name the folder of measuring data with --data")
 
 
-def read_benchmark(name: str, data: Path | None = None) -> Tasks:
+def read_benchmark(name: str, data: Path | None = None, most: int | None = None) -> Tasks:
     """The tasks of a benchmark, by subset.
 
+    Args:
+        name: which; see :data:`BENCHMARKS`.
+        data: folder of measuring data; by default where it usually lies.
+        most: cut each to a sample; see :func:`mmembed.evaluation.benchmarks.sampling.sampled`.
+
     Raises:
-        ConfigError: there is no such benchmark, or its data are not there.
+        ConfigError: there is no such benchmark, its data are not there, or ``most`` is below 1.
         InputError: the data are broken.
     """
     found = find_benchmark(name)
-    return found.read(find_data(found, data))
+    tasks = found.read(find_data(found, data))
+    return tasks if most is None else {key: sampled(one, most) for key, one in tasks.items()}
 
 
 def measure(
@@ -130,6 +145,7 @@ def measure(
     *,
     subsets: tuple[str, ...] = (),
     transform: Transform = lambda sides: sides,
+    most: int | None = None,
 ) -> Result:
     """Measure a model on a local benchmark.
 
@@ -139,12 +155,13 @@ def measure(
         data: folder of measuring data; by default where it usually lies.
         subsets: only these; all by default.
         transform: applied to the vectors before they are scored, e.g. truncation.
+        most: measure a sample of at most so many queries, items and documents of each subset.
 
     Raises:
         ConfigError: there is no such benchmark or subset, or its data are not there.
         InputError: the data are broken, or the model cannot read an item.
     """
-    tasks = read_benchmark(name, data)
+    tasks = read_benchmark(name, data, most)
     if unknown := set(subsets) - set(tasks):
         raise ConfigError(f"{name} has no subset {sorted(unknown)[0]!r} ({', '.join(tasks)})")
     started = time.perf_counter()
@@ -155,7 +172,7 @@ def measure(
             found[subset] = task.score(transform(task.encode(once)))
     taken = time.perf_counter() - started
     label = str(getattr(model, "name", type(model).__name__))
-    return Result(find_benchmark(name), label, found, taken, once.items)
+    return Result(find_benchmark(name), label, found, taken, once.items, most)
 
 
 class _Once:
