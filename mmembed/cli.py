@@ -12,6 +12,7 @@ from cyclopts import App, Parameter
 import mmembed
 from mmembed.commands.distill import distill
 from mmembed.commands.evaluate import evaluate
+from mmembed.commands.mcp import mcp
 from mmembed.commands.output import Output, run
 from mmembed.commands.probe import probe
 from mmembed.commands.report import compare, report
@@ -379,6 +380,7 @@ def train(
 
 app.command(distill)
 app.command(evaluate, name="eval")
+app.command(mcp)
 app.command(probe)
 app.command(report)
 app.command(compare)
