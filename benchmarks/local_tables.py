@@ -1,4 +1,4 @@
-"""The table of ``docs/results.md``, written from ``results/local_benchmarks.json``.
+"""The tables of ``docs/results.md``, written from the results that commands left.
 
 python benchmarks/local_tables.py
 """
@@ -6,35 +6,88 @@ python benchmarks/local_tables.py
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PAGE", "rendered"]
+__all__ = ["PAGE", "TABLES", "rendered"]
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "results.md"
-_RESULT = Path(__file__).resolve().parent / "results" / "local_benchmarks.json"
-_START, _END = "<!-- local benchmarks: start -->\n", "<!-- local benchmarks: end -->\n"
+_RESULTS = Path(__file__).resolve().parent / "results"
+
+Result = Mapping[str, Any]
 
 
-def rendered(page: str, result: Mapping[str, Any]) -> str:
-    """The page with the table of this result between its marks."""
-    before, found, rest = page.partition(_START)
-    _, closed, after = rest.partition(_END)
+def rendered(page: str, name: str, result: Result) -> str:
+    """The page with the table of this result between its marks.
+
+    Args:
+        page: text of ``docs/results.md``.
+        name: of the result; see :data:`TABLES`.
+        result: what the result's file holds.
+    """
+    start, end = (f"<!-- {name.replace('_', ' ')}: {side} -->\n" for side in ("start", "end"))
+    before, found, rest = page.partition(start)
+    _, closed, after = rest.partition(end)
     if not found or not closed:
-        raise SystemExit(f"{PAGE}: the marks {_START.strip()} and {_END.strip()} are missing")
-    return before + _START + "".join(f"{line}\n" for line in _lines(result)) + _END + after
+        raise SystemExit(f"{PAGE}: the marks {start.strip()} and {end.strip()} are missing")
+    return before + start + "".join(f"{line}\n" for line in TABLES[name](result)) + end + after
 
 
-def _lines(result: Mapping[str, Any]) -> Iterator[str]:
-    yield "| benchmark | metric | mean over subsets | half the dimensions | one bit a dimension |"
-    yield "|---|---|---|---|---|"
+def _local(result: Result) -> Iterator[str]:
+    yield (
+        "| benchmark | metric | mean over subsets | half the dimensions | one bit a dimension "
+        "| sample |"
+    )
+    yield "|---|---|---|---|---|---|"
     for name, one in sorted(result["benchmarks"].items()):
         cuts = {int(width): value for width, value in one["curves"]["dimensions"].items()}
         half, bit = cuts[max(cuts) // 2], one["curves"]["quantisation"]["binary"]
-        yield f"| `{name}` | {one['main']} | {one['score']:.4f} | {half:.4f} | {bit:.4f} |"
+        sample = one["split"].partition("; a sample: ")[2]
+        cells = f"{one['score']:.4f} | {half:.4f} | {bit:.4f} | {sample}"
+        yield f"| `{name}` | {one['main']} | {cells.rstrip()} |"
+
+
+def _agreement(result: Result) -> Iterator[str]:
+    yield (
+        "| set | subsets | metric | ours, mean | mteb, mean | largest difference of any metric "
+        "| with ties as trec_eval |"
+    )
+    yield "|---|---|---|---|---|---|---|"
+    for name, subsets in sorted(result["sets"].items()):
+        found = list(subsets.values())
+        ours, mteb = (sum(one[side] for one in found) / len(found) for side in ("ours", "mteb"))
+        ties = [one.get("with_ties_as_trec_eval", one["largest_difference"]) for one in found]
+        most = max(one["largest_difference"] for one in found)
+        yield (
+            f"| `{name}` | {len(found)} | {found[0]['metric']} | {ours:.4f} | {mteb:.4f} "
+            f"| {most:.1e} | {max(ties):.1e} |"
+        )
+
+
+def _probes(result: Result) -> Iterator[str]:
+    yield "| probe | what it found in mini |"
+    yield "|---|---|"
+    for name, one in sorted(result["probes"].items()):
+        told = "; ".join(f"{key}: {value:.4g}" for key, value in one["figures"].items())
+        yield f"| `{name}` | {told} |"
+
+
+TABLES: Mapping[str, Callable[[Result], Iterator[str]]] = {
+    "local_benchmarks": _local,
+    "mteb_agreement": _agreement,
+    "probes": _probes,
+}
+"""What writes the table of a result, by the name of its file."""
+
+
+def main() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    for name in TABLES:
+        result = json.loads((_RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+        page = rendered(page, name, result)
+    PAGE.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    text = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(rendered(text, json.loads(_RESULT.read_text("utf-8"))), encoding="utf-8")
+    main()

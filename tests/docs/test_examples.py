@@ -16,25 +16,24 @@ from mmembed import Embedder
 from mmembed.cli import app
 from mmembed.commands.output import run
 
-PAGES = (
-    "start",
-    "finetune-pdfs",
-    "train",
-    "codebase",
-    "backbone",
-    "long-documents",
-    "evaluation",
-    "metrics",
-    "probes",
+DOCS = Path(__file__).parents[2] / "docs"
+BLOCK = re.compile(
+    r"(<!-- not run: [^\n]+ -->\n)?^```(python|sh)\n(.*?)^```", re.MULTILINE | re.DOTALL
 )
-BLOCK = re.compile(r"^```(python|sh)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+INDENTED = re.compile(r"^ {4}(?:from [\w.]+ import|import \w)", re.MULTILINE)
 APPS = {"mmembed": app, "codeembed": code_app}
 
 
 def blocks(text: str) -> Iterator[tuple[str, str]]:
-    """The language and text of each block that is run."""
-    for match in BLOCK.finditer(text):
-        yield match.group(1), match.group(2)
+    """The language and text of each block, but for those that say before them why not."""
+    for reason, language, body in BLOCK.findall(text):
+        if not reason:
+            yield language, body
+
+
+PAGES = [
+    file.stem for file in sorted(DOCS.glob("*.md")) if any(blocks(file.read_text(encoding="utf-8")))
+]
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +99,21 @@ def run_page(text: str) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
-def test_examples_of_the_documentation_run(page: str, desk: Path, project_root: Path) -> None:
-    assert run_page((project_root / "docs" / f"{page}.md").read_text(encoding="utf-8")) > 0
+def test_examples_of_the_documentation_run(page: str, desk: Path) -> None:
+    assert run_page((DOCS / f"{page}.md").read_text(encoding="utf-8")) > 0
+
+
+def test_python_stands_in_blocks_that_are_run_or_say_why_not() -> None:
+    assert len(PAGES) >= 12
+    for file in DOCS.glob("*.md"):
+        text = file.read_text(encoding="utf-8")
+        outside = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+        assert INDENTED.findall(outside) == [], file.name
+        assert len(re.findall(r"<!-- not run", text)) == sum(
+            bool(m[0]) for m in BLOCK.findall(text)
+        )
+    reason = "<!-- not run: it needs a hub -->\n"
+    assert list(blocks(f"{reason}```python\nx\n```\n\n```sh\ny\n```\n")) == [("sh", "y\n")]
 
 
 @pytest.mark.slow

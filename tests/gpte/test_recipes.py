@@ -78,10 +78,3 @@ def test_a_recipe_says_where_it_comes_from_and_what_it_is(file: Path) -> None:
         # Rows that a stage makes are under the licence of what it makes them of.
         for source in stage.data.sources:
             assert source.licence or source.path.startswith("stage://"), source.path
-
-
-def test_the_table_of_recipes_is_whole() -> None:
-    table = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
-    listed = re.findall(r"\]\(\.\./configs/recipes/text/([\w-]+)\.yaml\)", table)
-    assert len(listed) == len(set(listed))
-    assert sorted(listed) == sorted(file.stem for file in FILES)
