@@ -138,9 +138,11 @@ def read_runs(folder: Path) -> list[dict[str, Any]]:
 
 
 def _told(item: Any) -> dict[str, str]:
+    """An item as text and whole paths, so that a report shows its pictures from anywhere."""
     if isinstance(item, Path):
         kind = "video" if item.suffix.lower() in VIDEO_SUFFIXES else "image"
-        return {kind: str(item)}
+        return {kind: str(item.absolute())}
     if isinstance(item, Mapping):
-        return {key: str(value) for key, value in item.items() if key in (*_MEDIA, "text")}
+        media = {key: str(Path(item[key]).absolute()) for key in _MEDIA if key in item}
+        return media | ({"text": item["text"]} if "text" in item else {})
     return {"text": str(item)}

@@ -174,8 +174,8 @@ def test_failures_are_the_worst_ranks_with_what_was_found() -> None:
     )
     found = failures(task, (EYE[[0, 0]], EYE[[0, 1, 1]]))
     assert [one["query"] for one in found] == [{"text": "b"}]
-    assert found[0]["wanted"] == {"image": "z.jpg", "text": "t"}
-    assert found[0]["found"][0] == {"image": "x.jpg"}
+    assert found[0]["wanted"] == {"image": str(Path("z.jpg").absolute()), "text": "t"}
+    assert found[0]["found"][0] == {"image": str(Path("x.jpg").absolute())}
     assert found[0]["rank"] == 3
 
 

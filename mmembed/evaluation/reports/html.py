@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from mmembed.evaluation.reports.blocks import Chart, Gallery, Paragraph, Report, Table
+from mmembed.evaluation.reports.blocks import Block, Chart, Gallery, Paragraph, Report, Table
 from mmembed.evaluation.reports.pictures import thumbnail
 
 __all__ = ["write_html"]
@@ -15,9 +16,9 @@ __all__ = ["write_html"]
 _STYLE = """
 body{font:15px/1.5 sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}
 table{border-collapse:collapse;margin:1em 0;display:block;overflow-x:auto}
-th,td{border:1px solid #ddd;padding:.25em .6em;text-align:right}
-th:first-child,td:first-child{text-align:left}
-figure{margin:1em 0;overflow-x:auto}figcaption{color:#666}
+th,td{border:1px solid #ddd;padding:.25em .6em;text-align:left}.n{text-align:right}
+.c{display:grid;grid-template-columns:repeat(auto-fit,minmax(440px,1fr));gap:1em}
+figure{margin:0;overflow-x:auto}figcaption{color:#666}figure svg{max-width:100%;height:auto}
 .f{display:grid;grid-template-columns:repeat(auto-fit,minmax(170px,1fr));gap:.6em;
 border-top:1px solid #ddd;padding:.6em 0}.f p{margin:0;font-size:13px;overflow-wrap:anywhere}
 .f b{display:block;font-size:12px;color:#666}.f img{max-width:160px;border-radius:3px}
@@ -32,9 +33,7 @@ def write_html(report: Report, file: Path) -> Path:
         f'<a href="#s{i}">{escape(one.title)}</a>' for i, one in enumerate(report.sections)
     )
     body = "".join(
-        f'<section id="s{i}"><h2>{escape(one.title)}</h2>'
-        + "".join(_RENDER[type(block)](block) for block in one.blocks)
-        + "</section>"
+        f'<section id="s{i}"><h2>{escape(one.title)}</h2>' + _blocks(one.blocks) + "</section>"
         for i, one in enumerate(report.sections)
     )
     page = (
@@ -48,16 +47,34 @@ def write_html(report: Report, file: Path) -> Path:
     return part.replace(file)
 
 
+def _blocks(blocks: Sequence[Block]) -> str:
+    """All blocks in their order; charts that follow each other stand side by side."""
+    parts = []
+    for kind, group in groupby(blocks, key=type):
+        shown = "".join(_RENDER[kind](block) for block in group)
+        parts.append(f'<div class="c">{shown}</div>' if kind is Chart else shown)
+    return "".join(parts)
+
+
 def _paragraph(block: Paragraph) -> str:
     return f"<p>{escape(block.text)}</p>"
 
 
 def _table(block: Table) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in block.header)
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in block.rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    columns = list(zip(*block.rows, strict=True)) or [()] * len(block.header)
+    marks = [' class="n"' if all(map(_is_number, cells)) else "" for cells in columns]
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        pairs = zip(cells, marks, strict=True)
+        shown = "".join(f"<{tag}{mark}>{escape(cell)}</{tag}>" for cell, mark in pairs)
+        return f"<tr>{shown}</tr>"
+
+    head, rows = line("th", block.header), "".join(line("td", row) for row in block.rows)
+    return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
+
+
+def _is_number(cell: str) -> bool:
+    return cell == "–" or cell[:1].isdigit() or cell[:2].lstrip("-")[:1].isdigit()
 
 
 def _chart(block: Chart) -> str:

@@ -61,7 +61,7 @@ def _leaderboard(runs: Sequence[Run]) -> Section:
         ]
         for model in order
     ]
-    about = f"mean of the {len(common)} benchmarks that all models ran" if common else "no mean"
+    about = f"the mean is over what all models ran: {', '.join(common)}" if common else "no mean"
     chart = bars({name: {m: score[m, name] for m in order if (m, name) in score} for name in names})
     return Section(
         "Leaderboard",
@@ -148,19 +148,26 @@ def _probe(name: str, runs: Sequence[Run]) -> Section:
     blocks.append(Table(["figure", *(_short(run["model"]) for run in runs)], rows))
     for run in runs:
         for title, table in run["tables"].items():
-            columns = list(dict.fromkeys(key for cells in table.values() for key in cells))
-            label = f"{title} ({_short(run['model'])})"
-            cells = [
-                [row, *(f"{one[key]:.4f}" if key in one else "–" for key in columns)]
-                for row, one in table.items()
-            ]
-            blocks.append(Table([label, *columns], cells))
+            blocks.append(_cells(f"{title} ({_short(run['model'])})", table))
             if title == "hit@1 by strength":
                 for row, one in table.items():
                     slug = "-".join(row.replace(":", "").split())
                     drawn = curves({_short(run["model"]): one}, "hit@1", row)
                     blocks.append(Chart(f"{name}-{slug}", drawn, f"hit@1 under {row}"))
     return Section(f"Probe {name}", blocks)
+
+
+def _cells(label: str, table: Mapping[str, Mapping[str, float]]) -> Table:
+    """A column a key, or where rows have keys of their own, each row's values in one cell."""
+    columns = list(dict.fromkeys(key for cells in table.values() for key in cells))
+    if all(list(cells) == columns for cells in table.values()):
+        rows = [[row, *(f"{value:.4f}" for value in one.values())] for row, one in table.items()]
+        return Table([label, *columns], rows)
+    told = [
+        [row, "; ".join(f"{key}: {value:.4f}" for key, value in one.items())]
+        for row, one in table.items()
+    ]
+    return Table([label, "values"], told)
 
 
 def _main(one: Mapping[str, Any]) -> tuple[float, float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -10,7 +11,8 @@ __all__ = ["bars", "curves", "points"]
 _COLOURS = ("#3366cc", "#dc6f2c", "#2f9e5b", "#a3459b", "#c9a227", "#4aa3b5", "#8b5a3c", "#777777")
 _WIDTH, _HEIGHT = 720, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 28, 64
-_STEPS = 4
+_STEPS = 5
+_ROUND = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
 def bars(values: Mapping[str, Mapping[str, float]], unit: str = "") -> str:
@@ -76,18 +78,31 @@ def points(values: Mapping[str, tuple[float, float]], x_unit: str, unit: str) ->
     for index, (name, (x, y)) in enumerate(values.items()):
         place = (_LEFT + (x - left) * span, _y(y, low, high))
         parts.append(_dot(*place, _colour(index), f"{name}: {x:.4g} {x_unit}, {y:.4f}"))
-    for step in range(_STEPS + 1):
-        x = left + (right - left) * step / _STEPS
-        parts.append(_label(f"{x:.3g}", _LEFT + (x - left) * span))
+    parts += [_label(f"{x:g}", _LEFT + (x - left) * span) for x in _ticks(left, right)]
     return _whole(_WIDTH, parts, list(values), x_unit)
 
 
 def _range(values: Sequence[float], base: float | None) -> tuple[float, float]:
-    low, high = min(values, default=0.0), max(values, default=1.0)
-    if base is not None:
-        low, high = min(low, base), max(high, base)
-    room = (high - low) * 0.08 or 0.1
-    return (low if base is not None and low == base else low - room), high + room
+    """Round ends of an axis that has room for all values; ``base`` is on it where it is given."""
+    ends = [*values, *([] if base is None else [base])] or [0.0, 1.0]
+    low, high = min(ends), max(ends)
+    if low == high:
+        low, high = low - 0.05, high + 0.05
+    step = _step(low, high)
+    return math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+
+
+def _step(low: float, high: float) -> float:
+    """A round distance of ticks, of which about five fit between two values."""
+    wanted = (high - low) / _STEPS
+    power = 10.0 ** math.floor(math.log10(wanted))
+    return power * next(one for one in _ROUND if one * power >= wanted * 0.999)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    step = _step(low, high)
+    first = math.ceil(low / step - 1e-9)
+    return [round(i * step, 10) for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
 def _y(value: float, low: float, high: float) -> float:
@@ -96,12 +111,11 @@ def _y(value: float, low: float, high: float) -> float:
 
 def _frame(width: int, low: float, high: float, unit: str) -> list[str]:
     parts = [f'<text x="{_LEFT}" y="14" class="u">{escape(unit)}</text>']
-    for step in range(_STEPS + 1):
-        value = low + (high - low) * step / _STEPS
+    for value in _ticks(low, high):
         y = _y(value, low, high)
         parts.append(
             f'<line x1="{_LEFT}" x2="{width - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>'
-            f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.3g}</text>'
+            f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>'
         )
     return parts
 
