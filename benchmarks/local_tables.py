@@ -6,9 +6,14 @@ python benchmarks/local_tables.py
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from mteb_agreement import text_sets
+
+from mmembed.evaluation.benchmarks import BENCHMARKS
+from mmembed.evaluation.probes import PROBES
 
 __all__ = ["PAGE", "TABLES", "rendered"]
 
@@ -46,6 +51,7 @@ def _local(result: Result) -> Iterator[str]:
         sample = one["split"].partition("; a sample: ")[2]
         cells = f"{one['score']:.4f} | {half:.4f} | {bit:.4f} | {sample}"
         yield f"| `{name}` | {one['main']} | {cells.rstrip()} |"
+    yield from _missing(BENCHMARKS, result["benchmarks"])
 
 
 def _agreement(result: Result) -> Iterator[str]:
@@ -63,14 +69,23 @@ def _agreement(result: Result) -> Iterator[str]:
             f"| `{name}` | {len(found)} | {found[0]['metric']} | {ours:.4f} | {mteb:.4f} "
             f"| {most:.1e} | {max(ties):.1e} |"
         )
+    yield from _missing(text_sets(), result["sets"])
 
 
 def _probes(result: Result) -> Iterator[str]:
     yield "| probe | what it found in mini |"
     yield "|---|---|"
     for name, one in sorted(result["probes"].items()):
-        told = "; ".join(f"{key}: {value:.4g}" for key, value in one["figures"].items())
+        told = "; ".join(f"{key}: {value:.5g}" for key, value in one["figures"].items())
         yield f"| `{name}` | {told} |"
+    yield from _missing(PROBES, result["probes"])
+
+
+def _missing(names: Iterable[str], found: Mapping[str, Any]) -> Iterator[str]:
+    """What there is and nobody has measured."""
+    if missing := [f"`{name}`" for name in names if name not in found]:
+        yield ""
+        yield f"Not measured: {', '.join(missing)}."
 
 
 TABLES: Mapping[str, Callable[[Result], Iterator[str]]] = {
