@@ -17,7 +17,6 @@ import local_tables
 import mini_tables
 import mteb_agreement
 
-
 NAMED = re.compile(r"benchmarks/(?:results/)?(\w+?)(?:_SIZE)?\.(?:py|json)")
 RENDERED = re.compile(r"<!-- [\w ]+: (?:begin|start) -->.*?<!-- [\w ]+: end -->", re.DOTALL)
 UNIT = re.compile(r"(?<![\d.,])\d[\d,]*(?= (?:ms|MB|s)\b)")
