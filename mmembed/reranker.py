@@ -68,7 +68,7 @@ class Reranker:
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> Reranker:
-        """Load a yes/no vision-language reranker, a matching head, or a cross-encoder.
+        """Load a yes/no vision-language reranker, a matching head, a CoCa, or a cross-encoder.
 
         Args:
             name: a folder or a Hugging Face id.
@@ -241,6 +241,7 @@ def load_scorer(
         ConfigError: there is no such preset, or it is none of a reranker.
     """
     from mmembed.backbones.towers.loading import tower_family_of
+    from mmembed.backbones.towers.open_clip_towers import CONFIG_NAME, OPEN_CLIP
     from mmembed.backbones.vlm.loading import family_of
     from mmembed.backbones.weights import read_json
     from mmembed.gpte.text_loading import hub_folder
@@ -249,7 +250,11 @@ def load_scorer(
     from mmembed.rerankers.matching import MatchingReranker
     from mmembed.rerankers.yes_no import SETTINGS_NAME, YesNoReranker
 
+    if str(name).startswith(OPEN_CLIP):
+        return MatchingReranker.from_name(name, dtype=dtype)
     folder = hub_folder(name)
+    if (folder / CONFIG_NAME).exists():
+        return MatchingReranker.from_name(folder, dtype=dtype)
     config = read_json(folder / "config.json")
     # What was saved here says by itself how it is read.
     ours = (folder / SETTINGS_NAME).exists() and preset is None
@@ -261,7 +266,7 @@ def load_scorer(
             return YesNoReranker.from_folder(folder, known.yes_no, limits=known.vlm, dtype=dtype)
         return YesNoReranker.from_folder(folder, dtype=dtype)
     if tower_family_of(config) is not None:
-        return MatchingReranker.from_folder(folder, dtype=dtype)
+        return MatchingReranker.from_name(folder, dtype=dtype)
     kinds = config.get("architectures") or [""]
     if kinds[0].endswith("ForSequenceClassification"):
         return CrossEncoderReranker.from_folder(folder, dtype=dtype)

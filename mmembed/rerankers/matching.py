@@ -1,16 +1,17 @@
-"""Reranking by an image-text matching (ITM) head: BLIP and BLIP-2."""
+"""Reranking by what reads a text and a picture together: heads of BLIP and BLIP-2, CoCa's decoder."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mmembed.backbones.towers.loading import load_towers
-from mmembed.backbones.towers.matching import MatchingTowers
+from mmembed.backbones import load_backbone
+from mmembed.backbones.towers.matching import Matches
 from mmembed.backbones.towers.model import TowerBatch
 from mmembed.errors import InputError, ModelLoadError
 from mmembed.gpte.rows import Row
@@ -24,19 +25,20 @@ class MatchingReranker(nn.Module):
     """How well a text describes a picture, by both read together (Li et al. 2022, 2023).
 
     Args:
-        backbone: towers with a matching head.
+        backbone: two towers that are :class:`mmembed.backbones.towers.matching.Matches` too.
     """
 
     #: The head was trained without instructions.
     instruction = ""
 
-    def __init__(self, backbone: MatchingTowers) -> None:
+    def __init__(self, backbone: Any) -> None:
         super().__init__()
         self.backbone = backbone
 
     @property
     def media_budget(self) -> MediaBudget:
-        return self.backbone.media_budget
+        budget: MediaBudget = self.backbone.media_budget
+        return budget
 
     def prepare(self, pairs: Sequence[Pair]) -> list[Row]:
         """One row a pair: the words of one side, the picture of the other, in either order.
@@ -48,7 +50,7 @@ class MatchingReranker(nn.Module):
             replace(document, parts=(*query.parts, *document.parts), instruction="")
             for query, document in pairs
         ]
-        rows = self.backbone.prepare(joined)
+        rows: list[Row] = self.backbone.prepare(joined)
         for position, (row, item) in enumerate(zip(rows, joined, strict=True)):
             pictures = len(next(iter(row.extras.values()))) if row.extras else 0
             if pictures != 1 or not row.input_ids:
@@ -61,23 +63,25 @@ class MatchingReranker(nn.Module):
         return rows
 
     def collate(self, rows: Sequence[Row]) -> TowerBatch:
-        return self.backbone.collate(rows)
+        batch: TowerBatch = self.backbone.collate(rows)
+        return batch
 
     def forward(self, batch: TowerBatch) -> Tensor:
-        """``(n,)`` float32 log-odds of a match."""
-        return self.backbone.match(batch.ids, batch.mask, batch.media)
+        """``(n,)`` float32: log-odds of a match, or the text's mean log-likelihood."""
+        found: Tensor = self.backbone.match(batch.ids, batch.mask, batch.media)
+        return found
 
     def save_pretrained(self, folder: str) -> None:
         self.backbone.save_pretrained(folder)
 
     @classmethod
-    def from_folder(cls, folder: Path, *, dtype: torch.dtype | None = None) -> MatchingReranker:
-        """Load towers with a matching head.
+    def from_name(cls, name: str | Path, *, dtype: torch.dtype | None = None) -> MatchingReranker:
+        """Load towers by whatever :func:`mmembed.backbones.load_backbone` reads.
 
         Raises:
-            ModelLoadError: they have none, or a tensor is missing.
+            ModelLoadError: they read no pair together, or a tensor is missing.
         """
-        backbone = load_towers(folder, dtype=dtype)
-        if not isinstance(backbone, MatchingTowers):
-            raise ModelLoadError(f"{folder}: these towers have no matching head")
+        backbone = load_backbone(name, dtype=dtype)
+        if not isinstance(backbone, Matches):
+            raise ModelLoadError(f"{name}: these towers have no matching head, and no decoder")
         return cls(backbone).eval()

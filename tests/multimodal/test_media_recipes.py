@@ -26,6 +26,8 @@ def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_recipe_runs(file: Path, tmp_path: Path) -> None:
+    if file.stem == "coca":
+        pytest.importorskip("open_clip", reason="open_clip is not installed")
     recipe = load_recipe(file, ["size=tiny", f"output={tmp_path}"], MEDIA_STAGES)
     losses: dict[str, list[float]] = {}
 

@@ -19,7 +19,7 @@ from mmembed.errors import MissingDependencyError, ModelLoadError
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
-__all__ = ["OPEN_CLIP", "OpenClipTowers"]
+__all__ = ["CONFIG_NAME", "OPEN_CLIP", "OpenClipTowers", "open_clip_library"]
 
 #: Ahead of a model's name, as in ``open_clip:ViT-B-32``.
 OPEN_CLIP = "open_clip:"
@@ -66,7 +66,7 @@ class OpenClipTowers(TwoTowers):
             MissingDependencyError: open_clip is not installed.
             ModelLoadError: open_clip has no such model, no weights for it, or cannot load them.
         """
-        library = _library()
+        library = open_clip_library()
         model_name, _, tag = name.partition("@")
         if not tag and ":" not in model_name:
             tags = library.list_pretrained_tags_by_model(model_name)
@@ -89,7 +89,7 @@ class OpenClipTowers(TwoTowers):
         settings = TowerSettings(**read_json(saved)) if saved.exists() else None
         if not (folder / _WEIGHTS_NAME).exists():
             raise ModelLoadError(f"{folder / _WEIGHTS_NAME} is missing")
-        return cls._created(_library(), f"local-dir:{folder}", None, settings, dtype)
+        return cls._created(open_clip_library(), f"local-dir:{folder}", None, settings, dtype)
 
     @classmethod
     def _created(
@@ -107,7 +107,10 @@ class OpenClipTowers(TwoTowers):
         except (RuntimeError, OSError, ValueError, KeyError) as error:
             raise ModelLoadError(f"open_clip model {name!r}: {error}") from error
         about = {"model_cfg": config, "preprocess_cfg": library.get_model_preprocess_cfg(model)}
-        return cls(model.to(dtype or torch.float32), tokenizer, preprocess, about, settings).eval()
+        kind = cls
+        if hasattr(model, "text_decoder"):
+            from mmembed.backbones.towers.coca import CocaTowers as kind  # noqa: N813
+        return kind(model.to(dtype or torch.float32), tokenizer, preprocess, about, settings).eval()
 
     @property
     def hidden_size(self) -> int:
@@ -171,7 +174,12 @@ class OpenClipTowers(TwoTowers):
         (target / SETTINGS_NAME).write_text(text, encoding="utf-8")
 
 
-def _library() -> Any:
+def open_clip_library() -> Any:
+    """open_clip itself.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
     try:
         import open_clip
     except ImportError as error:

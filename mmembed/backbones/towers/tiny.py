@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from tokenizers.processors import TemplateProcessing
 
+from mmembed.backbones.towers.open_clip_towers import CONFIG_NAME
 from mmembed.backbones.vlm.tiny.shared import WIDTH, saved, tokenizer
 from mmembed.errors import ConfigError
 from mmembed.gpte.text_loading import quiet_transformers
@@ -146,12 +147,44 @@ def _blip_processor() -> Any:
     return BlipImageProcessorPil(size=_SQUARE)
 
 
+def coca(folder: Path) -> Path:
+    """A CoCa of open_clip, which must be installed."""
+    import json
+    from tempfile import TemporaryDirectory
+
+    from mmembed.backbones.towers.open_clip_towers import OpenClipTowers, open_clip_library
+
+    library = open_clip_library()
+    text = {"context_length": 16, "vocab_size": 49408, "width": WIDTH, "heads": 2, "layers": 1}
+    vision = {
+        **{"image_size": _SIDE, "patch_size": _PATCH, "width": WIDTH, "layers": 2},
+        **{"head_width": 16, "attn_pooler_heads": 2},
+        **{"attentional_pool": True, "output_tokens": True},
+    }
+    config = {
+        "embed_dim": WIDTH,
+        "vision_cfg": vision,
+        "text_cfg": {**text, "embed_cls": True, "output_tokens": True},
+        "multimodal_cfg": text,
+        "custom_text": True,
+    }
+    with TemporaryDirectory() as place:
+        name, weights = "coca_mmembed_tiny", Path(place) / "weights.pt"
+        file = Path(place) / f"{name}.json"
+        file.write_text(json.dumps(config), encoding="utf-8")
+        library.add_model_config(file)
+        torch.save(library.create_model(name, load_weights=False).state_dict(), weights)
+        OpenClipTowers.from_name(f"{name}@{weights}").save_pretrained(str(folder))
+    return folder
+
+
 TINY_TOWERS: dict[str, Callable[[Path], Path]] = {
     "align": align,
     "blip": blip,
     "blip2": blip2,
     "chinese_clip": chinese_clip,
     "clip": clip,
+    "coca": coca,
     "siglip": siglip,
     "siglip2": siglip2,
 }
@@ -166,7 +199,7 @@ def tiny_towers(family: str, folder: Path) -> Path:
     if family not in TINY_TOWERS:
         known = ", ".join(sorted(TINY_TOWERS))
         raise ConfigError(f"no tiny towers of family {family!r} (known: {known})")
-    if (folder / "preprocessor_config.json").exists():
+    if any((folder / name).exists() for name in ("preprocessor_config.json", CONFIG_NAME)):
         return folder
     with torch.random.fork_rng(devices=[]), quiet_transformers():
         return TINY_TOWERS[family](folder)

@@ -29,7 +29,12 @@ from mmembed.gpte.objectives.m3 import M3Distillation, M3SelfDistillation
 from mmembed.gpte.objectives.masks import DuplicateMask, GuideMask, ModalityMask, ThresholdMask
 from mmembed.gpte.objectives.matryoshka import Matryoshka
 from mmembed.gpte.objectives.mixing import MixedNegatives
-from mmembed.gpte.objectives.pairs import PairBinary, PairDistillation, PairSoftmax
+from mmembed.gpte.objectives.pairs import (
+    PairBinary,
+    PairDistillation,
+    PairLikelihood,
+    PairSoftmax,
+)
 from mmembed.gpte.objectives.quantization import Quantized
 from mmembed.gpte.objectives.ranking import AnglE, CoSENT, CosineRegression
 from mmembed.gpte.objectives.scd import SCD
@@ -70,6 +75,7 @@ __all__ = [
     "ModalityMask",
     "PairBinary",
     "PairDistillation",
+    "PairLikelihood",
     "PairSoftmax",
     "Part",
     "Quantized",
@@ -106,6 +112,7 @@ OBJECTIVES: Mapping[str, type[Objective]] = {
     "mixed_negatives": MixedNegatives,
     "pair_binary": PairBinary,
     "pair_kl": PairDistillation,
+    "pair_likelihood": PairLikelihood,
     "pair_softmax": PairSoftmax,
     "quantized": Quantized,
     "scd": SCD,

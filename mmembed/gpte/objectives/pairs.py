@@ -14,7 +14,7 @@ from mmembed.gpte.distributed import shard_of
 from mmembed.gpte.objectives.base import dense_of, full_precision, loss_of, meta, wide
 from mmembed.gpte.protocols import Columns, Loss
 
-__all__ = ["PairBinary", "PairDistillation", "PairSoftmax"]
+__all__ = ["PairBinary", "PairDistillation", "PairLikelihood", "PairSoftmax"]
 
 
 def _logits(columns: Columns, why: str, least: int) -> Tensor:
@@ -70,6 +70,20 @@ class PairSoftmax:
         """As :meth:`PairBinary.__call__`."""
         logits = _logits(columns, "the softmax loss of pairs", 1)
         return _mean(self.name, -logits.log_softmax(dim=1)[:, 0], columns)
+
+
+@dataclass(frozen=True)
+class PairLikelihood:
+    """Minus the score of the positive pair, where scores are log-likelihoods: the captioning loss of
+    CoCa (Yu et al. 2022), by :class:`mmembed.backbones.towers.coca.CocaTowers`.
+    """
+
+    name: ClassVar[str] = "pair_likelihood"
+
+    @full_precision
+    def __call__(self, columns: Columns) -> Loss:
+        """As :meth:`PairBinary.__call__`; negatives are not looked at."""
+        return _mean(self.name, -_logits(columns, "the likelihood of pairs", 0)[:, 0], columns)
 
 
 @dataclass(frozen=True)

@@ -77,15 +77,15 @@ def start_pair_encoder(config: MediaEncoderConfig, weights: str | None = None) -
         ConfigError: nothing of it learns, or a setting is unknown.
         ModelLoadError: it cannot be loaded, or is no reranker.
     """
-    folder = hub_folder(weights or config.backbone)
+    name = weights or config.backbone
     known = {one.name for one in fields(YesNoSettings)}
     if wrong := sorted(set(config.settings) - known):
         raise ConfigError(f"encoder.settings: unknown key {wrong[0]!r} (known: {sorted(known)})")
     scorer: Any
     if config.settings:
-        scorer = YesNoReranker.from_folder(folder, YesNoSettings(**config.settings))
+        scorer = YesNoReranker.from_folder(hub_folder(name), YesNoSettings(**config.settings))
     else:
-        scorer = load_scorer(folder)
+        scorer = load_scorer(name)
     backbone: nn.Module = getattr(scorer, "backbone", scorer)
     freeze(backbone, config)
     if config.lora is not None:
