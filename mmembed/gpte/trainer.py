@@ -157,7 +157,7 @@ class Trainer:
             Whether the stage is finished.
 
         Raises:
-            TrainingError: the loss is not finite. Checkpoints stay as they are.
+            TrainingError: the loss is not finite, or memory ran out. Checkpoints stay as they are.
             InputError: a row is broken, a worker died, or a checkpoint does not fit.
             OSError: a checkpoint cannot be written; earlier ones stay whole.
         """
@@ -209,7 +209,12 @@ class Trainer:
             batch = next(stream)
             number = self.progress.step * accumulate + i
             last = i == accumulate - 1
-            loss = self.stepper.backward(batch, number, 1.0 / accumulate, last)
+            try:
+                loss = self.stepper.backward(batch, number, 1.0 / accumulate, last)
+            except (MemoryError, RuntimeError) as error:
+                if not _no_memory(error):
+                    raise
+                raise TrainingError(self._too_large(batch)) from error
             for name, part in {"loss": loss.total, **loss.parts}.items():
                 parts[name] = parts.get(name, 0.0) + part.detach().float() / accumulate
             rows, tokens = rows + len(batch.query), tokens + batch.tokens
@@ -290,6 +295,20 @@ class Trainer:
             f"on the rows {rows}. The model was not changed by this step, and checkpoints stay as "
             "they are; try a lower learning rate, bf16 in place of fp16, or look at these rows"
         )
+
+    def _too_large(self, batch: ExampleBatch) -> str:
+        return (
+            f"stage {self.stage.name}, step {self.progress.step + 1}: out of memory on a batch of "
+            f"{len(batch.query)} queries and {batch.tokens} tokens. Checkpoints stay as they are; "
+            "encode less at a time by batch.chunk_rows or batch.chunk_tokens, which change no "
+            "gradient, set encoder.gradient_checkpointing: true, or lower batch.size"
+        )
+
+
+def _no_memory(error: Exception) -> bool:
+    """Whether memory ran out; on the CPU torch has no error of its own for that."""
+    known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    return known or "can't allocate memory" in str(error)
 
 
 def _objectives(stage: TrainStage) -> dict[int, Any]:

@@ -16,8 +16,10 @@ from mmembed.gpte.card import write_card
 from mmembed.gpte.config import DataConfig, EvaluationConfig
 from mmembed.gpte.data.batches import Batches, ExampleSet, PlannedBatches
 from mmembed.gpte.data.guides import GuideVectors, clusters_of, guide_vectors, pair_vectors
+from mmembed.gpte.data.sources import listing_of
 from mmembed.gpte.data.streams import StreamedBatches
 from mmembed.gpte.data.tokenised import TextRows, TokenisedSource, tokenised
+from mmembed.gpte.data.unchanged import check_unchanged
 from mmembed.gpte.evaluating import Evaluator
 from mmembed.gpte.folders import whole_folder
 from mmembed.gpte.outcomes import Context, Outcome
@@ -57,7 +59,9 @@ def run_train(
         data = context.data(stage.data)
         rows = TextRows(encoder.tokenizing, encoder.settings)
         cache = Path(data.cache) if data.cache else folder.parent / ".cache"
-        batches, sizes = _batches(stage, data, rows, cache, accelerator, seed)
+        batches, sizes, digests = _batches(stage, data, rows, cache, accelerator, seed)
+        if accelerator.is_main_process:
+            check_unchanged(folder, digests)
         tasks = {str(config.task): task_of(config, encoder) for config in stage.tasks}
         if len(tasks) < len(stage.tasks):
             raise ConfigError(f"stage {stage.name}: give every token task once")
@@ -144,12 +148,13 @@ def _batches(
     cache: Path,
     accelerator: Accelerator,
     seed: int,
-) -> tuple[Batches, Mapping[str, int]]:
-    """The stage's batches, and rows by the name of their source (-1 where not known)."""
+) -> tuple[Batches, Mapping[str, int], Mapping[str, str]]:
+    """The stage's batches; rows by the name of their source (-1 where not known); and digests."""
     rank, world = accelerator.process_index, accelerator.num_processes
     if data.streaming:
         streamed = StreamedBatches(data, stage.batch, rows, seed, rank, world)
-        return streamed, {source.name or source.path: -1 for source in data.sources}
+        listed = {source.path: listing_of(source.path) for source in data.sources}
+        return streamed, {source.name or source.path: -1 for source in data.sources}, listed
     with accelerator.main_process_first():  # the others find what the first one wrote
         sources = [
             tokenised(source, rows, cache, workers=data.workers, bad_rows=data.bad_rows)
@@ -172,7 +177,8 @@ def _batches(
         tuple(source.name for source in sources),
     )
     sizes = {source.name: len(source) for source in sources}
-    return PlannedBatches(examples, plan, rank, data.workers), sizes
+    digests = {source.name: source.folder.name for source in sources}
+    return PlannedBatches(examples, plan, rank, data.workers), sizes, digests
 
 
 def _guides(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from mmembed.gpte.batching import Plan
 from mmembed.gpte.config import GuideConfig
 from mmembed.gpte.data.batches import Batches, PlannedBatches
 from mmembed.gpte.data.examples import Report
+from mmembed.gpte.data.unchanged import check_unchanged
 from mmembed.gpte.outcomes import Context, Outcome
 from mmembed.gpte.protocols import TrainableEncoder
 from mmembed.gpte.trainer import Trainer
@@ -95,6 +97,8 @@ def run_stage(
         weights = None if stage.start == "base" else context.model(stage.start)
         encoder = start_encoder(stage.encoder, weights)
         sources = read_sources(stage.data, context.source)
+        if accelerator.is_main_process:
+            check_unchanged(folder, _digests(stage.data, sources))
         examples = examples_of(encoder, sources)
         batches, sizes = _batches(stage, encoder, examples, sources, accelerator, seed)
         evaluator = None
@@ -113,6 +117,18 @@ def run_stage(
             on_step=context.on_step,
         )
         return trained(trainer, context, weights, sizes, start)
+
+
+def _digests(data: MediaDataConfig, sources: Sequence[Sequence[MediaExample]]) -> dict[str, str]:
+    """What each source's rows hold, media by path or by content."""
+    found = {}
+    for source, examples in zip(data.sources, sources, strict=True):
+        digest = hashlib.blake2b(digest_size=12)
+        for one in examples:
+            hashes = [item_hash(item) for item in one.items]
+            digest.update(repr((hashes, one.label, one.teacher)).encode())
+        found[source.path] = digest.hexdigest()
+    return found
 
 
 def read_sources(

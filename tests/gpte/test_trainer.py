@@ -25,6 +25,7 @@ from mmembed.gpte.objectives import SCD, learned_parameters
 from mmembed.gpte.recipe import Recipe, to_yaml
 from mmembed.gpte.run import run_recipe
 from mmembed.gpte.starting import parameter_groups
+from mmembed.gpte.stepping import Stepper
 from mmembed.gpte.text_encoder import TextEncoder
 from mmembed.gpte.tiny import tiny_model
 from mmembed.gpte.trainer import Step
@@ -243,6 +244,47 @@ def test_another_recipe_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     run_recipe(recipe(tmp_path, {}))
     with pytest.raises(ConfigError, match=r"another recipe: 'steps: 10' there.*choose another"):
         run_recipe(recipe(tmp_path, {"schedule": {"steps": 11, "lr": 1e-3, "warmup": 0.2}}))
+
+
+def test_other_data_than_the_run_began_with_is_refused(tmp_path: Path) -> None:
+    built = recipe(tmp_path, {})
+    run_recipe(built, stop_after=3)
+    run_recipe(built, stop_after=4)
+    file = tmp_path / "rows.jsonl"
+    first, *others = file.read_text(encoding="utf-8").splitlines()
+    file.write_text("\n".join([*others, first]) + "\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"the data of rows changed since this run began"):
+        run_recipe(built)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."),
+        MemoryError(),
+    ],
+)
+def test_running_out_of_memory_names_what_to_lower(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(Stepper, "backward", fail)
+    with pytest.raises(TrainingError, match=r"step 1: out of memory on a batch of.*chunk_rows"):
+        run_recipe(recipe(tmp_path, {}))
+
+
+def test_other_errors_of_a_step_are_not_taken_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(Stepper, "backward", fail)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        run_recipe(recipe(tmp_path, {}))
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:

@@ -208,6 +208,17 @@ def test_a_medium_that_goes_missing_stops_the_run_or_is_left_out(tmp_path: Path)
     assert outcome["only"].model
 
 
+def test_other_rows_than_the_run_began_with_are_refused(tmp_path: Path) -> None:
+    built = media_recipe(tmp_path, {"checkpoint": {"every": 2}})
+    run(built, stop_after=2)
+    rows = rows_of(tmp_path)
+    rewrite(tmp_path, [*rows[1:], rows[0]])
+    with pytest.raises(ConfigError, match=r"rows\.jsonl changed since this run began"):
+        run(built)
+    rewrite(tmp_path, rows)
+    assert run(built)["only"].model
+
+
 def test_media_can_be_checked_before_training(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

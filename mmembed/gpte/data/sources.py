@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from mmembed.errors import InputError, MissingDependencyError
 
-__all__ = ["Place", "RawRow", "files_of", "fingerprint_of", "raw_rows"]
+__all__ = ["Place", "RawRow", "files_of", "fingerprint_of", "listing_of", "raw_rows"]
 
 
 class Place(NamedTuple):
@@ -92,6 +92,13 @@ def fingerprint_of(path: str) -> str:
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "blake2b").digest())
     return digest.hexdigest()
+
+
+def listing_of(path: str) -> str:
+    """Names and sizes of a source's files, where they are too long to read for a hash."""
+    if path.startswith("hf://"):
+        return path
+    return "; ".join(f"{file.name} {file.stat().st_size}" for file in files_of(path))
 
 
 def _kind(file: Path) -> str:
