@@ -1,4 +1,4 @@
-"""Reranking by what reads a text and a picture together: heads of BLIP and BLIP-2, CoCa's decoder."""
+"""Reranking by what reads text and picture together: BLIP's and BLIP-2's head, CoCa's decoder."""
 
 from __future__ import annotations
 

@@ -13,17 +13,17 @@ from torch.nn import functional as F
 pytest.importorskip("open_clip", reason="open_clip is not installed")
 pytest.importorskip("torchvision", reason="torchvision is not installed")
 
-from mmembed import Embedder  # noqa: E402
-from mmembed.backbones.towers.coca import CocaTowers  # noqa: E402
-from mmembed.backbones.towers.tiny import tiny_towers  # noqa: E402
-from mmembed.errors import ModelLoadError  # noqa: E402
-from mmembed.gpte.objectives import PairLikelihood  # noqa: E402
-from mmembed.gpte.protocols import Columns, Outputs  # noqa: E402
-from mmembed.inputs.decoded import DecodedItem  # noqa: E402
-from mmembed.multimodal.config import MediaEncoderConfig  # noqa: E402
-from mmembed.multimodal.reranking.encoder import start_pair_encoder  # noqa: E402
-from mmembed.reranker import Reranker  # noqa: E402
-from mmembed.rerankers.base import Pair  # noqa: E402
+from mmembed import Embedder
+from mmembed.backbones.towers.coca import CocaTowers
+from mmembed.backbones.towers.tiny import tiny_towers
+from mmembed.errors import ModelLoadError
+from mmembed.gpte.objectives import PairLikelihood
+from mmembed.gpte.protocols import Columns, Outputs
+from mmembed.inputs.decoded import DecodedItem
+from mmembed.multimodal.config import MediaEncoderConfig
+from mmembed.multimodal.reranking.encoder import start_pair_encoder
+from mmembed.reranker import Reranker
+from mmembed.rerankers.base import Pair
 
 TEXTS = ("two dogs in the snow", "a map")
 PICTURES = [

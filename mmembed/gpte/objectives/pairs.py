@@ -74,8 +74,8 @@ class PairSoftmax:
 
 @dataclass(frozen=True)
 class PairLikelihood:
-    """Minus the score of the positive pair, where scores are log-likelihoods: the captioning loss of
-    CoCa (Yu et al. 2022), by :class:`mmembed.backbones.towers.coca.CocaTowers`.
+    """Minus the score of the positive pair, where scores are log-likelihoods: the captioning loss
+    of CoCa (Yu et al. 2022), by :class:`mmembed.backbones.towers.coca.CocaTowers`.
     """
 
     name: ClassVar[str] = "pair_likelihood"
