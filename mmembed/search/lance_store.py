@@ -129,8 +129,8 @@ class LanceStore:
                 ],
                 metadata=dict(meta or {}),
             )
-            table = _connect(folder).create_table(_TABLE, schema=schema)
-            return cls(folder, table)
+            with naming_damage(folder):
+                return cls(folder, _connect(folder).create_table(_TABLE, schema=schema))
 
     @classmethod
     def open(cls, folder: str | Path) -> LanceStore:
@@ -180,7 +180,8 @@ class LanceStore:
                 if name not in known
             ]
             if new:
-                self._table.add_columns(new)
+                with naming_damage(self._folder):
+                    self._table.add_columns(new)
 
     def upsert(self, records: Sequence[Record]) -> None:
         with self.writing():
@@ -286,7 +287,7 @@ class LanceStore:
         )
 
     def optimize(self) -> None:
-        with self.writing():
+        with self.writing(), naming_damage(self._folder):
             self._table.optimize(cleanup_older_than=_KEEP_VERSIONS)
             rows = self.count()
             if rows >= _MIN_INDEXED_ROWS and not self._has_index(_VECTOR_INDEX):
@@ -305,7 +306,8 @@ class LanceStore:
     def _finish_creation(self) -> None:
         # A process killed between creating the table and its text index leaves this to the next.
         if not self._has_index("text_idx"):
-            self._table.create_index("text", config=_FULL_TEXT, name="text_idx")
+            with naming_damage(self._folder):
+                self._table.create_index("text", config=_FULL_TEXT, name="text_idx")
 
     def _indices(self) -> list[Any]:
         return list(self._table.list_indices())

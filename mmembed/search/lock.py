@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -43,7 +43,8 @@ class WriterLock:
             ) from None
         try:
             if outermost:
-                self._pid_file.write_text(str(os.getpid()))
+                with suppress(OSError):  # of a full disk: deleting must still be possible
+                    self._pid_file.write_text(str(os.getpid()))
             yield
         finally:
             self._lock.release()

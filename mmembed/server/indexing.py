@@ -14,6 +14,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from mmembed.errors import MmembedError
+from mmembed.search.damage import StoreFullError
 from mmembed.search.results import AddReport
 from mmembed.search.store import StoreLockedError
 from mmembed.server.errors import RequestError
@@ -174,6 +175,8 @@ class Indexing:
             state = "cancelled"
         except StoreLockedError:
             problem = "another process is writing to this index"
+        except StoreFullError:
+            problem = "the server's disk is full; what was indexed before is whole"
         except MmembedError as error:
             _log.warning("indexing failed: %s", error)
             problem = "the folder could not be indexed; the server's log says why"

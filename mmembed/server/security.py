@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hmac
@@ -98,6 +99,7 @@ class Guard:
         app: the application.
         hosts: host names that are answered, without port; None answers to any.
         max_body: largest body of a request in bytes.
+        patience: seconds to wait for the next piece of a body; connections are not without end.
         keys: asked for on every path but ``/health`` and ``/ready``, as ``Authorization: Bearer
             KEY``, or as the password of a browser's own dialog; none asks for nothing.
     """
@@ -108,8 +110,10 @@ class Guard:
         hosts: Collection[str] | None,
         max_body: int,
         keys: Collection[str] = (),
+        patience: float = 30.0,
     ) -> None:
         self._app = app
+        self._patience = patience
         self._hosts = hosts
         self._max_body = max_body
         self._keys = [key.encode() for key in keys]
@@ -141,14 +145,21 @@ class Guard:
                 scope, receive, send
             )
             return
-        received = 0
+        received, complete = 0, False
 
         async def counted() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, complete
+            if complete:  # what follows is word of the client's going, which may take its time
+                return await receive()
+            try:
+                message = await asyncio.wait_for(receive(), self._patience)
+            except TimeoutError:
+                reason = f"body: nothing came for {self._patience:g} seconds"
+                raise RequestError(HTTPStatus.REQUEST_TIMEOUT, "body", reason) from None
             received += len(message.get("body", b""))
             if received > self._max_body:
                 raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body", self._too_large())
+            complete = not message.get("more_body", False)
             return message
 
         started = False

@@ -77,3 +77,22 @@ def test_slices_of_columns_are_copied_before_they_are_multiplied(
     torch.testing.assert_close(matmul_nt(c, b[:, 2:6].T), c @ b[:, 2:6])
     assert len(seen) == 4
     assert all(x.is_contiguous() or x.mT.is_contiguous() for x in seen)
+
+
+def test_many_numbers_of_rows_are_few_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = set()
+
+    def product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        shapes.add(x.shape)
+        return F.linear(x, weight, bias)
+
+    monkeypatch.setattr(onednn, "onednn_helps", lambda: True)
+    monkeypatch.setattr(onednn, "_product", product)
+    weight, bias = torch.randn(5, 4), torch.randn(5)
+    with torch.inference_mode():
+        for rows in range(1, 1500):
+            x = torch.randn(rows, 1, 4)
+            torch.testing.assert_close(linear(x, weight, bias), F.linear(x, weight, bias))
+    assert len(shapes) < 80
+    assert max(len(shape) for shape in shapes) == 2
+    assert max(shape[0] for shape in shapes) < 1500 * 1.125
