@@ -335,26 +335,10 @@ _OWN_COLUMNS = frozenset({"id", "vector", "text", "tokens", "summary"})
 _HEAVY_COLUMNS = frozenset({"vector", "tokens", "summary"})
 # Lucene's list for English: LanceDB's own takes single digits for stop words, as in "chapter 7".
 _STOP_WORDS = [
-    *(
-        "a",
-        "an",
-        "and",
-        "are",
-        "as",
-        "at",
-        "be",
-        "but",
-        "by",
-        "for",
-        "if",
-        "in",
-        "into",
-        "is",
-        "it",
-    ),
-    *("no", "not", "of", "on", "or", "such", "that", "the", "their", "then", "there", "these"),
-    *("they", "this", "to", "was", "will", "with"),
-]
+    "a", "an", "and", "are", "as", "at", "be", "but", "by", "for", "if", "in",
+    "into", "is", "it", "no", "not", "of", "on", "or", "such", "that", "the",
+    "their", "then", "there", "these", "they", "this", "to", "was", "will", "with",
+]  # fmt: skip
 # ICU splits words in scripts without spaces too, and at underscores. Positions stay off: with them
 # compaction can fail, and then the table grows without bound.
 _FULL_TEXT = FTS(base_tokenizer="icu/split", with_position=False, custom_stop_words=_STOP_WORDS)
