@@ -35,33 +35,41 @@ FRAME_PIXELS = 256 * 28 * 28
 SYSTEM = "You are a helpful assistant."
 Encode = Callable[[list[Any]], Any]
 
-_ROPE = {"rope_type": "default", "rope_theta": 1e6}
+_QWEN2: dict[str, Any] = {
+    "config": "Qwen2VLConfig",
+    "model": "Qwen2VLForConditionalGeneration",
+    "processor": "Qwen2VLProcessor",
+    "videos": "Qwen2VLVideoProcessor",
+    "clip_pixels": {"shortest_edge": 3136, "longest_edge": FRAME_PIXELS},
+    "patch": 14,
+    "theta": 1e6,
+}
+_QWEN3: dict[str, Any] = {
+    "config": "Qwen3VLConfig",
+    "model": "Qwen3VLForConditionalGeneration",
+    "processor": "Qwen3VLProcessor",
+    "videos": "Qwen3VLVideoProcessor",
+    # Of the whole clip, of eight frames, where the other processor counts a frame.
+    "clip_pixels": {"shortest_edge": 3136, "longest_edge": 8 * FRAME_PIXELS},
+    "patch": 16,
+    "theta": 5e6,
+}
+# The published shapes, and tiny ones that show on a CPU whether the benchmark runs.
 SHAPES: dict[str, dict[str, Any]] = {
     "qwen2_vl_2b": {
-        "config": "Qwen2VLConfig",
-        "model": "Qwen2VLForConditionalGeneration",
-        "processor": "Qwen2VLProcessor",
-        "videos": "Qwen2VLVideoProcessor",
-        "clip_pixels": {"shortest_edge": 3136, "longest_edge": FRAME_PIXELS},
-        "patch": 14,
+        **_QWEN2,
         "text": {
             "hidden_size": 1536,
             "intermediate_size": 8960,
             "num_hidden_layers": 28,
             "num_attention_heads": 12,
             "num_key_value_heads": 2,
-            "rope_parameters": {**_ROPE, "mrope_section": [16, 24, 24]},
         },
+        "sections": [16, 24, 24],
         "vision": {"embed_dim": 1280, "hidden_size": 1536, "depth": 32, "num_heads": 16},
     },
     "qwen3_vl_2b": {
-        "config": "Qwen3VLConfig",
-        "model": "Qwen3VLForConditionalGeneration",
-        "processor": "Qwen3VLProcessor",
-        "videos": "Qwen3VLVideoProcessor",
-        # Of the whole clip, of eight frames, where the other processor counts a frame.
-        "clip_pixels": {"shortest_edge": 3136, "longest_edge": 8 * FRAME_PIXELS},
-        "patch": 16,
+        **_QWEN3,
         "text": {
             "hidden_size": 2048,
             "intermediate_size": 6144,
@@ -69,8 +77,8 @@ SHAPES: dict[str, dict[str, Any]] = {
             "num_attention_heads": 16,
             "num_key_value_heads": 8,
             "head_dim": 128,
-            "rope_parameters": {**_ROPE, "rope_theta": 5e6, "mrope_section": [24, 20, 20]},
         },
+        "sections": [24, 20, 20],
         "vision": {
             "hidden_size": 1024,
             "out_hidden_size": 2048,
@@ -81,30 +89,19 @@ SHAPES: dict[str, dict[str, Any]] = {
         },
     },
     "trial": {
-        "config": "Qwen2VLConfig",
-        "model": "Qwen2VLForConditionalGeneration",
-        "processor": "Qwen2VLProcessor",
-        "videos": "Qwen2VLVideoProcessor",
-        "clip_pixels": {"shortest_edge": 3136, "longest_edge": FRAME_PIXELS},
-        "patch": 14,
+        **_QWEN2,
         "text": {
             "hidden_size": 64,
             "intermediate_size": 128,
             "num_hidden_layers": 2,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
-            "rope_parameters": {**_ROPE, "mrope_section": [2, 3, 3]},
         },
+        "sections": [2, 3, 3],
         "vision": {"embed_dim": 32, "hidden_size": 64, "depth": 2, "num_heads": 2},
     },
     "trial_qwen3": {
-        "config": "Qwen3VLConfig",
-        "model": "Qwen3VLForConditionalGeneration",
-        "processor": "Qwen3VLProcessor",
-        "videos": "Qwen3VLVideoProcessor",
-        # Of the whole clip, of eight frames, where the other processor counts a frame.
-        "clip_pixels": {"shortest_edge": 3136, "longest_edge": 8 * FRAME_PIXELS},
-        "patch": 16,
+        **_QWEN3,
         "text": {
             "hidden_size": 64,
             "intermediate_size": 128,
@@ -112,8 +109,8 @@ SHAPES: dict[str, dict[str, Any]] = {
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "head_dim": 16,
-            "rope_parameters": {**_ROPE, "mrope_section": [4, 2, 2]},
         },
+        "sections": [4, 2, 2],
         "vision": {
             "hidden_size": 32,
             "out_hidden_size": 64,
@@ -141,6 +138,11 @@ def make_model(shape: str, folder: Path, device: torch.device) -> Path:
             **wanted["text"],
             "max_position_embeddings": 32768,
             "vocab_size": len(fast),
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": wanted["theta"],
+                "mrope_section": wanted["sections"],
+            },
         },
         vision_config=wanted["vision"],
         image_token_id=ids("<|image_pad|>"),
@@ -157,9 +159,13 @@ def make_model(shape: str, folder: Path, device: torch.device) -> Path:
     del model
     fast.chat_template = TEMPLATE
     fast.save_pretrained(folder)
-    images = {"patch_size": wanted["patch"], "min_pixels": 3136, "max_pixels": MAX_PIXELS}
-    Qwen2VLImageProcessorPil(**images).save_pretrained(folder)
+    Qwen2VLImageProcessorPil(**image_options(shape)).save_pretrained(folder)
     return folder
+
+
+def image_options(shape: str) -> dict[str, int]:
+    """Settings of the image processor, whichever backend it has."""
+    return {"patch_size": SHAPES[shape]["patch"], "min_pixels": 3136, "max_pixels": MAX_PIXELS}
 
 
 def with_whole_processor(shape: str, folder: Path) -> Path:
@@ -168,9 +174,8 @@ def with_whole_processor(shape: str, folder: Path) -> Path:
     from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 
     wanted = SHAPES[shape]
-    images = {"patch_size": wanted["patch"], "min_pixels": 3136, "max_pixels": MAX_PIXELS}
     getattr(hf, wanted["processor"])(
-        image_processor=Qwen2VLImageProcessor(**images),
+        image_processor=Qwen2VLImageProcessor(**image_options(shape)),
         tokenizer=hf.AutoTokenizer.from_pretrained(folder),
         video_processor=getattr(hf, wanted["videos"])(
             patch_size=wanted["patch"], do_sample_frames=False, size=wanted["clip_pixels"]
@@ -196,16 +201,21 @@ def cases(images: int, texts: int, clips: int) -> dict[str, list[Any]]:
     return {"images": pictures, "texts": words, "mixed": mixed, "clips": moving}
 
 
+def our_backbone(folder: Path) -> Any:
+    """The model in the folder, with the peers' limits."""
+    from mmembed.backbones.vlm.loading import load_vision_language
+
+    return load_vision_language(folder, dtype=torch.bfloat16).with_settings(
+        min_pixels=3136, max_pixels=MAX_PIXELS, max_frame_pixels=FRAME_PIXELS, fps=None
+    )
+
+
 def ours(folder: Path, device: torch.device, compiled: bool) -> Encode:
     from mmembed import Embedder
     from mmembed.backbones.vlm.compiling import compile_blocks
-    from mmembed.backbones.vlm.loading import load_vision_language
     from mmembed.embedder import EmbedderConfig
 
-    backbone = load_vision_language(folder, dtype=torch.bfloat16).with_settings(
-        min_pixels=3136, max_pixels=MAX_PIXELS, max_frame_pixels=FRAME_PIXELS, fps=None
-    )
-    backbone = backbone.to(device).eval()
+    backbone = our_backbone(folder).to(device).eval()
     if compiled:
         compile_blocks(backbone)
     config = EmbedderConfig(pooling="last", prompts={"": SYSTEM}, batch_tokens=16384)
@@ -287,12 +297,9 @@ def timed(call: Callable[[], object], device: torch.device) -> float:
 
 def work_of(folder: Path, items: list[Any]) -> tuple[int, float]:
     """Tokens of the inputs, and the arithmetic of the linear layers over them and their patches."""
-    from mmembed.backbones.vlm.loading import load_vision_language
     from mmembed.inputs.decode import decode_item
 
-    backbone = load_vision_language(folder, dtype=torch.bfloat16).with_settings(
-        min_pixels=3136, max_pixels=MAX_PIXELS, max_frame_pixels=FRAME_PIXELS, fps=None
-    )
+    backbone = our_backbone(folder)
 
     def weights(module: nn.Module) -> int:
         return sum(one.weight.numel() for one in module.modules() if isinstance(one, nn.Linear))

@@ -1,7 +1,7 @@
 """The conventions of published checkpoints: prompt, pooling, limits, heads and tensor names.
 
 One YAML file a family of checkpoints, in ``configs/models`` of the repository and
-``mmembed/preset_files`` of an installation.
+``mmembed/preset_files`` of an installation. A file that is ``like`` another says what differs.
 """
 
 from __future__ import annotations
@@ -102,9 +102,19 @@ def read_preset(name: str, folder: Path | None = None) -> Preset:
         ConfigError: there is none, a key is unknown (names the nearest) or missing, or a value is
             of the wrong kind.
     """
+    folder = folder or _folder()
+    content = _content(name, folder)
+    try:
+        return _preset(name, content)
+    except (TypeError, ConfigError) as error:
+        raise ConfigError(f"{folder / name}.yaml: {error}") from None
+
+
+def _content(name: str, folder: Path) -> dict[str, Any]:
+    """What a file says, and before it what the preset says that it is ``like``."""
     import yaml
 
-    file = (folder or _folder()) / f"{name}.yaml"
+    file = folder / f"{name}.yaml"
     if not file.exists():
         known = preset_names()
         raise ConfigError(f"no preset {name!r}{_nearest(name, known)} (known: {', '.join(known)})")
@@ -114,10 +124,19 @@ def read_preset(name: str, folder: Path | None = None) -> Preset:
         raise ConfigError(f"{file}: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{file}: holds no mapping")
-    try:
-        return _preset(name, content)
-    except (TypeError, ConfigError) as error:
-        raise ConfigError(f"{file}: {error}") from None
+    if "like" not in content:
+        return content
+    return _over(_content(str(content.pop("like")), folder), content)
+
+
+def _over(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The base with the changes in it, mapping by mapping."""
+    found = dict(base)
+    for key, value in changes.items():
+        before = base.get(key)
+        both = isinstance(value, Mapping) and isinstance(before, Mapping)
+        found[key] = _over(before, value) if both else value  # type: ignore[arg-type]
+    return found
 
 
 def _preset(name: str, content: Mapping[str, Any]) -> Preset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,15 @@ def test_a_checkpoint_of_another_kind_is_an_error_naming_both(tmp_path: Path) ->
     (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(ModelLoadError, match=r"'bert', and preset 'gme' is for qwen2_vl"):
         Embedder.from_pretrained(folder)
+
+
+def test_a_preset_like_another_says_what_differs(tmp_path: Path) -> None:
+    base = MINIMAL + "vlm:\n  max_tokens: 7\n  wording:\n    between: '-'\n"
+    (tmp_path / "base.yaml").write_text(base)
+    (tmp_path / "one.yaml").write_text("like: base\nlicense: CC0\nvlm: {max_frames: 3}\n")
+    one, theirs = read_preset("one", tmp_path), read_preset("base", tmp_path)
+    assert (one.name, one.license, one.checkpoints) == ("one", "CC0", theirs.checkpoints)
+    assert one.vlm == replace(theirs.vlm, max_frames=3)
+    (tmp_path / "one.yaml").write_text("like: nobody\n")
+    with pytest.raises(ConfigError, match="no preset 'nobody'"):
+        read_preset("one", tmp_path)
