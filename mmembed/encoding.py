@@ -32,7 +32,7 @@ __all__ = ["Reader", "Routing", "encode_stream", "token_budget_batches"]
 # A window is what gets sorted by length: wide for text, which is small, narrow for pixels.
 _WINDOW_ITEMS = 1024
 _WINDOW_MEDIA = 64
-_WINDOW_BYTES = 128 * 2**20
+_WINDOW_BYTES = 64 * 2**20
 # What is prepared in one call: texts together, because the tokenizer works in parallel.
 _GROUP_ITEMS = 256
 _GROUP_MEDIA = 8

@@ -53,6 +53,7 @@ class OpenClipTowers(TwoTowers):
         self.about = dict(about)
         self._tokenize = tokenizer
         self._preprocess = preprocess
+        tokenizer([""])  # its first call sets limits, for which threads would race
 
     @classmethod
     def from_name(cls, name: str, *, dtype: torch.dtype | None = None) -> OpenClipTowers:
