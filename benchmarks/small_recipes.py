@@ -146,6 +146,8 @@ def _encoder(stage: TrainStage, start: Start) -> EncoderConfig:
             {**one, "out": start.width if one.get("train_only") else min(one["out"], most)}
             for one in settings["projections"]
         ]
+    if settings.get("context"):
+        settings["context"] = {**settings["context"], "documents": 16, "width": _TEACHER_WIDTH}
     if settings.get("latents"):
         settings |= {"latents": min(settings["latents"], 32), "latent_head_dim": None}
     if "multi" in settings.get("heads", ()):

@@ -104,6 +104,7 @@ def read_packed(
     every_layer: bool = False,
     prefix: Sequence[Tensor] | None = None,
     slopes: Tensor | None = None,
+    context: Tensor | None = None,
 ) -> list[Tensor]:
     """``(tokens, d)`` states without padding: the last layer's, or every layer's.
 
@@ -111,7 +112,10 @@ def read_packed(
         prefix: keys and values ahead of every row, a tensor a layer; rows take the positions
             behind it.
         slopes: ALiBi slopes, which take the place of positions.
+        context: ``(rows, c, d)`` embeddings ahead of every row's own, without a position.
     """
+    if context is not None:
+        return _read_after(model, packing, batch, every_layer, context)
     placed = batch.positions
     if slopes is not None:
         placed = torch.zeros_like(batch.ids)
@@ -123,6 +127,29 @@ def read_packed(
         model, layout, packing, input_ids=batch.ids, **_options(model, every_layer)
     )
     return [hidden.squeeze(0) for hidden in _states(output, every_layer)]
+
+
+def _read_after(
+    model: PreTrainedModel, packing: Packing, batch: TextBatch, every_layer: bool, context: Tensor
+) -> list[Tensor]:
+    """States of the rows' own tokens, which have seen the context ahead of them."""
+    device, ahead = batch.ids.device, context.shape[1]
+    own = batch.positions
+    if own is None:
+        own = Layout(batch.lengths).positions(device=device).squeeze(0)
+    embeds = model.get_input_embeddings()(batch.ids).split(batch.lengths)
+    nowhere, kept = own.new_zeros(ahead), own.new_zeros(ahead, dtype=torch.bool)
+    joined, placed, mine = [], [], []
+    for before, row, places in zip(context, embeds, own.split(batch.lengths), strict=True):
+        joined += [before.to(row.dtype), row]
+        placed += [nowhere, places]
+        mine += [kept, torch.ones_like(places, dtype=torch.bool)]
+    layout = Layout([ahead + length for length in batch.lengths], placed=torch.cat(placed))
+    output = packed_output(
+        model, layout, packing, inputs_embeds=torch.cat(joined), **_options(model, every_layer)
+    )
+    rows = torch.cat(mine)
+    return [hidden.squeeze(0)[rows] for hidden in _states(output, every_layer)]
 
 
 def read_padded(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mmembed.gpte.agreement import agreed_rounds
 from mmembed.gpte.config import BatchConfig, MomentumConfig
+from mmembed.gpte.context import CorpusTokens, neighbours
 from mmembed.gpte.data.batches import ExampleBatch
 from mmembed.gpte.dropout import dropout_at
 from mmembed.gpte.gradcache import CachedColumn, cached_backward, chunk_rows, join_outputs
@@ -125,6 +126,7 @@ class Stepper:
         states: whether objectives read token states.
         verify: compare both passes of the cache.
         rates: of the encoder's dropout, by column, where a column has its own.
+        context: the encoder's tokens of the corpus, which every batch fills.
     """
 
     accelerator: Accelerator
@@ -138,6 +140,7 @@ class Stepper:
     states: bool = False
     verify: bool = False
     rates: Mapping[str, float] = field(default_factory=dict)
+    context: CorpusTokens | None = None
     _keys: tuple[Outputs, Tensor | None] | None = field(default=None, init=False)
 
     def backward(self, batch: ExampleBatch, step: int, share: float, last: bool) -> Loss:
@@ -167,6 +170,9 @@ class Stepper:
         }
         rounds = agreed_rounds(batch, chunks, self.accelerator.device)
         works = self._works(chunks, step)
+        if self.context is not None:
+            count, device = self.context.settings.documents, self.accelerator.device
+            self.context.meet(neighbours(batch.guide, batch.meta, count, (self.seed, step), device))
 
         def sentence_loss(outputs: Mapping[str, Outputs]) -> Loss:
             if goal is None:

@@ -14,6 +14,7 @@ from mmembed.errors import ConfigError, ModelLoadError
 from mmembed.gpte import reading
 from mmembed.gpte.bidirectional import make_bidirectional
 from mmembed.gpte.calibration import Flow, Whitening
+from mmembed.gpte.context import CorpusTokens
 from mmembed.gpte.experts import Experts, add_experts, routing_of
 from mmembed.gpte.heads import LexicalHead, MultiVectorHead, Projection, TrainOnly, splade
 from mmembed.gpte.layers import LatentAttention, LayerMean, LayerWeights
@@ -96,10 +97,18 @@ class TextEncoder(TrainableEncoder):
         self.slopes: Tensor | None
         self.register_buffer("slopes", None, persistent=False)
         self.prefix: SoftPrefix | None = None
-        if not (settings.alibi or settings.prefix_tokens):
+        self.context: CorpusTokens | None = None
+        if not (settings.alibi or settings.prefix_tokens or settings.context):
             return
         if self.packing is None:
-            raise ConfigError(f"{type(self.base).__name__} does not pack: no ALiBi, no prefix")
+            raise ConfigError(
+                f"{type(self.base).__name__} does not pack: no ALiBi, no prefix, no context"
+            )
+        if settings.context is not None:
+            if settings.alibi or settings.prefix_tokens:
+                raise ConfigError("a context goes with neither ALiBi nor a prefix")
+            embedded = self.base.get_input_embeddings().weight.shape[1]
+            self.context = CorpusTokens(settings.context, embedded)
         if settings.alibi:
             drop_positions(self.base)
             self.slopes = alibi_slopes(self.base.config.num_attention_heads)
@@ -219,7 +228,10 @@ class TextEncoder(TrainableEncoder):
         every = self.mixture is not None
         if self.packing is not None:
             prefix = None if self.prefix is None else self.prefix()
-            layers = reading.read_packed(self.base, self.packing, batch, every, prefix, self.slopes)
+            context = None if self.context is None else self.context(len(batch))
+            layers = reading.read_packed(
+                self.base, self.packing, batch, every, prefix, self.slopes, context
+            )
         elif self.settings.decoder_first:
             layers = reading.read_decoder_first(self.base, self._pad_id, batch, every)
         else:

@@ -13,9 +13,33 @@ from mmembed.errors import ConfigError
 from mmembed.gpte.pooling import pooling_of
 from mmembed.gpte.prompts import PROMPTS, Prompt
 
-__all__ = ["HEADS", "ProjectionSettings", "TextSettings"]
+__all__ = ["HEADS", "ContextSettings", "ProjectionSettings", "TextSettings"]
 
 HEADS = ("dense", "multi", "lexical", "splade")
+
+
+@dataclass(frozen=True, slots=True)
+class ContextSettings:
+    """Tokens ahead of every row that tell of the corpus (CDE); :mod:`mmembed.gpte.context`.
+
+    Attributes:
+        documents: of the corpus that a row sees.
+        width: of the first stage's vectors.
+        soft: learned tokens beside them.
+        dropout: share of documents that a row does not see in training.
+
+    Raises:
+        ConfigError: an impossible value.
+    """
+
+    documents: int = 512
+    width: int = 768
+    soft: int = 8
+    dropout: float = 0.005
+
+    def __post_init__(self) -> None:
+        if self.documents < 1 or self.width < 1 or self.soft < 0 or not 0 <= self.dropout < 1:
+            raise ConfigError("context: needs documents, a width, and a dropout below 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +76,7 @@ class TextSettings:
         decoder_first: read an encoder-decoder at the first step of its decoder (Sentence-T5).
         bidirectional: take the causal mask off a decoder.
         prefix_tokens: length of a learned prefix of every layer (PromCSE); 0 leaves it out.
+        context: documents of the corpus ahead of every row (CDE); None leaves them out.
         alibi: symmetric ALiBi in the place of a learned table of positions (JinaBERT).
         layers: hidden states to mix before pooling, 0 the embeddings' and -1 the last; empty reads
             the last layer.
@@ -80,6 +105,7 @@ class TextSettings:
     decoder_first: bool = False
     bidirectional: bool = False
     prefix_tokens: int = 0
+    context: ContextSettings | None = None
     alibi: bool = False
     layers: tuple[int, ...] = ()
     learned_layers: bool = False
@@ -123,6 +149,7 @@ class TextSettings:
             len(self.poolings),
             self.summary_tokens,
             self.prefix_tokens,
+            self.context,
             self.layers,
             self.learned_layers,
             self.latents,
@@ -184,6 +211,8 @@ class TextSettings:
                 ProjectionSettings(**_known(ProjectionSettings, one))
                 for one in values["projections"]
             )
+        if isinstance(values.get("context"), Mapping):
+            values["context"] = ContextSettings(**_known(ContextSettings, values["context"]))
         return cls(**values)
 
 

@@ -245,6 +245,8 @@ def _encoder(config: EncoderConfig, folder: Path) -> EncoderConfig:
             {**one, "out": WIDTH if one.get("train_only") else min(one["out"], WIDTH)}
             for one in settings["projections"]
         ]
+    if settings.get("context"):
+        settings["context"] = {**settings["context"], "documents": 4, "width": WIDTH}
     for name in ("latents", "latent_head_dim", "multi_dim"):
         if settings.get(name):
             settings[name] = min(settings[name], 16)

@@ -145,6 +145,7 @@ class Trainer:
             states=any(_reads_states(goal.objective) for goal in goals.values()),
             verify=stage.verify_cache,
             rates=rates or {},
+            context=getattr(encoder, "context", None),
         )
 
     def run(self, stop_after: int | None = None) -> bool:

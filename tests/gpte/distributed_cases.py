@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from mmembed.errors import ConfigError
 from mmembed.gpte.agreement import agreed_rounds
+from mmembed.gpte.context import neighbours
 from mmembed.gpte.data.batches import ExampleBatch
 from mmembed.gpte.distributed import (
     average_gradients,
@@ -352,6 +353,8 @@ def main(rank: int, world: int, store: str, out: str) -> None:
     for kind in TOKEN_LOSSES:
         alone = token_loss(kind, problems["infonce"].model, 0, N)
         expected["token", kind] = alone, problems["infonce"].gradients()
+    context = (N, (1, 2), "cpu")
+    met = neighbours(GUIDE, META, *context)
     # Accumulation: two steps, each the whole batch of its own queries on every process.
     accumulated = {}
     for name in names:
@@ -434,6 +437,9 @@ def main(rank: int, world: int, store: str, out: str) -> None:
         report["other kinds"] = str(problem_found)
     rows = [[Row([1], 1)]] * (rank + 1)
     report["rounds"] = agreed_rounds(ExampleBatch([Row([1], 1)]), {"query": rows}, "cpu")
+    mine = {"positive": GUIDE["positive"][first:last]}
+    hashes = {"positive_hash": META["positive_hash"][first:last]}
+    report["neighbours"] = torch.equal(neighbours(mine, hashes, *context), met)
     half = torch.ones(rank + 1, 2, dtype=torch.bfloat16, requires_grad=True)
     every_half = gather(half, shard_of(rank + 1, "cpu"))
     (every_half * torch.arange(3.0)[:, None]).sum().backward()

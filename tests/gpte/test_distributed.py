@@ -58,6 +58,7 @@ def test_collectives(reports: list[dict[str, Any]]) -> None:
         assert report["averaged"] == [0.5, 0.5]
         assert "different numbers of negatives per query: [0, 1]" in report["disagreement"]
         assert "one process holds rows with a positive or negatives" in report["other kinds"]
+        assert report["neighbours"]
         assert report["rounds"] == {"query": 2, "positive": 0, "negative": 0}
     # Rows travel in bfloat16, are scored in float32, and gradients of both processes add up.
     assert reports[0]["half"] == ["torch.float32", "torch.bfloat16", [0.0]]

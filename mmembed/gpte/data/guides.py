@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mmembed.errors import ConfigError
 from mmembed.gpte.config import SourceConfig
 from mmembed.gpte.data.examples import Example, Report, examples_of
 from mmembed.gpte.data.tokenised import TokenisedSource
@@ -20,7 +21,7 @@ from mmembed.gpte.folders import whole_folder
 from mmembed.gpte.onednn import matmul_nt
 from mmembed.gpte.text_encoder import TextEncoder
 
-__all__ = ["GuideVectors", "clusters_of", "guide_vectors", "pair_vectors"]
+__all__ = ["GuideVectors", "clusters_of", "corpus_sample", "guide_vectors", "pair_vectors"]
 
 _CHUNK = 2048
 
@@ -97,6 +98,26 @@ def pair_vectors(sources: Sequence[TokenisedSource], guides: Sequence[GuideVecto
             columns.append(vectors.values[first + 1])
         parts.append(np.concatenate(columns, axis=1))
     return torch.nn.functional.normalize(torch.from_numpy(np.concatenate(parts)), dim=1)
+
+
+def corpus_sample(
+    sources: Sequence[TokenisedSource], guides: Sequence[GuideVectors], count: int, seed: int
+) -> Tensor:
+    """``(count, g)`` vectors of documents of the training data, at most.
+
+    Raises:
+        ConfigError: there are no documents, or no first stage has read them.
+    """
+    parts = [
+        vectors.values[source.text_ends[:-1] + 1]
+        for source, vectors in zip(sources, guides, strict=False)
+        if source.has_positive
+    ]
+    if not parts:
+        raise ConfigError("settings.context needs data.guide, which reads the documents first")
+    documents = np.concatenate(parts)
+    picks = np.random.default_rng(seed).permutation(len(documents))[:count]
+    return torch.from_numpy(documents[picks])
 
 
 def clusters_of(

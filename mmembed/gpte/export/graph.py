@@ -50,6 +50,7 @@ class DenseGraph(nn.Module):
             "a decoder's first step": settings.decoder_first,
             "a soft prefix": settings.prefix_tokens,
             "symmetric ALiBi": settings.alibi,
+            "a context": settings.context is not None,
             "experts": settings.experts,
             "a calibration": encoder.calibration is not None,
             "template denoising": any(prompt.denoise for prompt in settings.prompts.values()),

@@ -104,6 +104,7 @@ def _refuse(encoder: TextEncoder) -> None:
         "a decoder's first step": settings.decoder_first,
         "a soft prefix": settings.prefix_tokens,
         "symmetric ALiBi": settings.alibi,
+        "a context": settings.context is not None,
         "experts": settings.experts,
         "a calibration": encoder.calibration is not None,
         "a language-model head": encoder.full is not encoder.base,
