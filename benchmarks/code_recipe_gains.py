@@ -1,7 +1,7 @@
 """What every code recipe adds to its start on held-out code: short runs of small models.
 
     python benchmarks/code_recipe_gains.py [--only NAME ...] [--steps 40] [--again]
-    python benchmarks/code_recipe_gains.py --write    # the table of docs/code-training.md
+    python benchmarks/code_gains_table.py    # puts the table in docs/code-training.md
 
 Every recipe of ``configs/recipes/code`` runs as it is written, at the size that
 ``small_recipes.py`` describes, over the mined pairs of ``data/code``, whose modules are in one
@@ -21,13 +21,14 @@ import argparse
 import gzip
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from machine import RESULTS, facts, write_result
+from code_gains_table import FILE, runs_of
+from machine import facts, write_result
 from recipe_gains import MINILM, compared, teacher_model
 from small_recipes import Start, at_size, leaves, stage_at_size
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -39,8 +40,6 @@ from mmembed.gpte.tiny import Shape, tiny_model
 
 RECIPES = Path("configs/recipes/code")
 DATA = Path("data/code")
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "code-training.md"
-BEGIN, END = "<!-- code_recipe_gains: begin -->\n", "<!-- code_recipe_gains: end -->\n"
 SHAPE = Shape(width=128, layers=2)
 VOCABULARY = 4096
 BATCH = 32
@@ -151,62 +150,27 @@ def _trained(recipe: Recipe) -> list[Stage]:
     return [stage for stage in recipe.stages if isinstance(stage, TrainStage)]
 
 
-def table(runs: Sequence[Mapping[str, Any]]) -> str:
-    """One line a recipe: every set before and after, the mean gain and its interval."""
-    lines = [
-        f"| recipe | {' | '.join(SETS)} | mean gain (95% interval) | beats its start |",
-        "|---|" + "---|" * (len(SETS) + 2),
-    ]
-    for one in runs:
-        sets = [f"{each['before']:.3f} to {each['after']:.3f}" for each in one["sets"].values()]
-        low, high = one["interval"]
-        verdict = "yes" if low > 0 else "no: it loses" if high < 0 else "undecided"
-        gain = f"{one['gain']:+.3f} ({low:+.3f} to {high:+.3f})"
-        lines.append(f"| {one['recipe']} | {' | '.join(sets)} | {gain} | {verdict} |")
-    return "\n".join(lines) + "\n"
-
-
-def written(page: str, runs: Sequence[Mapping[str, Any]]) -> str:
-    """The page with the table between its marks."""
-    before, _, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise SystemExit(f"{PAGE.name} has no marks {BEGIN.strip()} and {END.strip()}")
-    return before + BEGIN + table(runs) + END + after
-
-
-def kept() -> list[dict[str, Any]]:
-    file = RESULTS / "code_recipe_gains.json"
-    if not file.exists():
-        return []
-    return list(json.loads(file.read_text(encoding="utf-8"))["runs"])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--work", type=Path, default=Path("runs/code_recipe_gains"))
     parser.add_argument("--again", action="store_true", help="measure what is there anew")
-    parser.add_argument("--write", action="store_true", help="only put the table in the page")
     args = parser.parse_args()
-    if args.write:
-        PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), kept()), encoding="utf-8")
-        return
     torch.set_num_threads(1)
     recipes = {
         file.stem: load_recipe(file, [], CODE_STAGES) for file in sorted(RECIPES.glob("*.yaml"))
     }
     start = start_of(args.work, list(recipes.values()), args.steps)
     for name, recipe in recipes.items():
-        done = {one["recipe"] for one in kept()}
+        done = {one["recipe"] for one in runs_of()}
         if (args.only and name not in args.only) or (name in done and not args.again):
             continue
         row = run(recipe, start, args.work / f"run-{name}")
         print(json.dumps(row), flush=True)
-        runs = [one for one in kept() if one["recipe"] != name] + [row]
+        runs = [one for one in runs_of() if one["recipe"] != name] + [row]
         write_result(
-            "code_recipe_gains",
+            FILE.stem,
             {
                 "what": "held-out nDCG@10 before and after short runs of code recipes",
                 "command": "python benchmarks/code_recipe_gains.py",

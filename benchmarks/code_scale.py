@@ -3,7 +3,8 @@
     python benchmarks/code_scale.py [--lines 1000000] [--files 100000]
 
 Every case is a process of its own: processor seconds, its peak memory, and what came of it. Nothing
-here needs a model; vectors would follow at the model's own speed.
+here needs a model; vectors would follow at the model's own speed. Cases that are in
+benchmarks/results/code_scale.json are not measured again.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from machine import facts, write_result
+from machine import RESULTS, facts, write_result
 
 from codeembed import CodeIndex
 from codeembed.chunk import Chunker
@@ -140,11 +141,14 @@ def main() -> None:
     if options.case:
         print(json.dumps(CASES[options.case](options.size)))
         return
-    found = {}
+    file = RESULTS / "code_scale.json"
+    found = json.loads(file.read_text("utf-8"))["cases"] if file.exists() else {}
     for name in CASES:
+        if name in found:
+            continue
         found[name] = apart(name, options.files if name == "many files" else options.lines)
         print(name, found[name], flush=True)
-    write_result("code_scale", {"machine": facts("tree-sitter", "numpy"), "cases": found})
+        write_result("code_scale", {"machine": facts("tree-sitter", "numpy"), "cases": found})
 
 
 CASES: Mapping[str, Callable[[int], Any]] = {

@@ -61,7 +61,7 @@ def table(runs: Sequence[Mapping[str, Any]]) -> str:
         low, high = run["interval"]
         lines.append(
             f"| {family_of(run['recipe'])} | {run['recipe']} | {run['start']} | {sets} | "
-            f"{run['gain']:+.3f} ({low:+.3f} to {high:+.3f}) | {_verdict(low, high)} |"
+            f"{run['gain']:+.3f} ({low:+.3f} to {high:+.3f}) | {verdict(low, high)} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -80,7 +80,8 @@ def _set(name: str) -> str:
     return label.removesuffix(" by cosine")
 
 
-def _verdict(low: float, high: float) -> str:
+def verdict(low: float, high: float) -> str:
+    """Whether a gain's interval lies above 0."""
     if low > 0:
         return "yes"
     return "no: it loses" if high < 0 else "undecided"

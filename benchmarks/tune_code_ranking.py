@@ -24,14 +24,15 @@ from codeembed import search as searching
 from codeembed.search import CodeFilter, Question, Source, find
 
 # Where each constant is, and what is tried.
-TRIED: dict[str, tuple[Any, Sequence[float]]] = {
-    "_RRF": (ranking, (5, 10, 20, 40, 60)),
-    "lexical": (searching._WEIGHTS, (1.0,)),
-    "static": (searching._WEIGHTS, (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)),
-    "dense": (searching._WEIGHTS, (0.5, 0.7, 1.0, 1.5, 2.0, 3.0)),
-    "_STEM": (ranking, (0.0, 0.05, 0.1, 0.2, 0.4)),
-    "_PATH": (ranking, (0.0, 0.05, 0.1, 0.2)),
-    "_COHERENCE": (ranking, (0.0, 0.05, 0.1, 0.2, 0.4)),
+TRIED: dict[str, tuple[Any, str, Sequence[float]]] = {
+    "_RRF": (ranking, "_RRF", (5, 10, 20, 40, 60)),
+    "static, no vector yet": (searching._UNREAD, "static", (0.2, 0.3, 0.45, 0.7, 1.0)),
+    "lexical": (searching._READ, "lexical", (0.2, 0.35, 0.5, 0.7, 1.0)),
+    "static": (searching._READ, "static", (0.0, 0.05, 0.1, 0.2)),
+    "_MENTION": (ranking, "_MENTION", (0.5, 0.75, 1.0, 1.35)),
+    "_STEM": (ranking, "_STEM", (0.0, 0.1, 0.2)),
+    "_PATH": (ranking, "_PATH", (0.0, 0.05, 0.1)),
+    "_COHERENCE": (ranking, "_COHERENCE", (0.0, 0.05, 0.1, 0.2)),
 }
 
 
@@ -63,11 +64,16 @@ def asked_of(folder: Path, place: Path, limit: int) -> Asked:
 
 
 def put(name: str, value: float) -> None:
-    place = TRIED[name][0]
+    place, key, _ = TRIED[name]
     if isinstance(place, dict):
-        place[name] = value
+        place[key] = value
     else:
-        setattr(place, name, value)
+        setattr(place, key, value)
+
+
+def now(name: str) -> float:
+    place, key, _ = TRIED[name]
+    return float(place.get(key, 0.0) if isinstance(place, dict) else getattr(place, key))
 
 
 def score(folders: Sequence[Asked]) -> tuple[float, float]:
@@ -85,17 +91,14 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/tune_code_ranking"))
     options = parser.parse_args()
     folders = [asked_of(one, options.work / one.name, options.limit) for one in options.folders]
-    chosen = {
-        name: place[name] if isinstance(place, dict) else getattr(place, name)
-        for name, (place, _) in TRIED.items()
-    }
+    chosen = {name: now(name) for name in TRIED}
     best = score(folders)
     print("as it is", chosen, best, flush=True)
     for number in itertools.count(1):
         before = dict(chosen)
-        for name, (_, values) in TRIED.items():
-            scores = {}
-            for value in values:
+        for name, (_, _, values) in TRIED.items():
+            scores = {chosen[name]: best}
+            for value in (each for each in values if each != chosen[name]):
                 put(name, value)
                 scores[value] = score(folders)
             winner = max(scores, key=lambda value: sum(scores[value]))

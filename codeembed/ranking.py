@@ -18,14 +18,14 @@ from codeembed.tokenize import identifiers, parts, words
 
 __all__ = ["Candidate", "is_symbol", "named_symbols", "rank"]
 
-_RRF = 60
-# A definition is worth this many first places where the query is its name, and where the query
-# mentions it among other words.
+# Small: the first few places tell much more than those behind, and scores fall fast.
+_RRF = 5
+# A definition is worth this many first places where the query is its name; where the query mentions
+# it among other words, as much as being first in every search.
 _DEFINITION = 2.0
-_MENTION = 0.75
-# Shares that a score gains: a fused score falls by a third over the first thirty ranks, so that
-# small ones decide: for the file's name, and its folders.
-_STEM = 0.1
+_MENTION = 1.35
+# Shares that a score gains: for the file's name, its folders, and other good chunks of the file.
+_STEM = 0.2
 _PATH = 0.05
 _COHERENCE = 0.2
 _PENALTIES = (

@@ -29,9 +29,11 @@ Mode = Literal["hybrid", "dense", "static", "lexical"]
 # middle can still win.
 _CANDIDATES = 5
 _MIN_CANDIDATES = 50
-_WEIGHTS = {"lexical": 1.0, "static": 0.3, "dense": 1.0}
-# Of a chunk that has no dense vector while others have: its words speak for it.
-_UNREAD = {**_WEIGHTS, "static": 0.8}
+# What a rank counts for; chosen by benchmarks/tune_code_ranking.py, as are those of the ranking.
+# Where the model's vector is there, the word vector has nothing to add.
+_READ = {"lexical": 0.35, "dense": 1.0}
+# Of a chunk that has no dense vector yet: as much in all, so that it can stand among the others.
+_UNREAD = {"lexical": 0.9, "static": 0.45}
 _RELATED_WORDS = 40
 _RARE = 1
 
@@ -154,8 +156,7 @@ def find(
         return each.path, chunks[each.key].number
 
     if question.mode == "hybrid":
-        weights = _weights_of if any("dense" in each.scores for each in candidates) else _plain
-        ordered = rank(question.text, candidates, weights, place)
+        ordered = rank(question.text, candidates, _weights_of, place)
     else:
         for each in candidates:
             each.score = each.scores[question.mode]
@@ -163,12 +164,8 @@ def find(
     return [_hit(chunks[each.key], each, sources[each.key[0]].name) for each in ordered[:k]]
 
 
-def _plain(_: Candidate) -> Mapping[str, float]:
-    return _WEIGHTS
-
-
 def _weights_of(candidate: Candidate) -> Mapping[str, float]:
-    return _WEIGHTS if "dense" in candidate.scores else _UNREAD
+    return _READ if "dense" in candidate.scores else _UNREAD
 
 
 def _gather(

@@ -1,0 +1,47 @@
+"""The table of benchmarks/results/code_recipe_gains.json, for docs/code-training.md.
+
+python benchmarks/code_gains_table.py    # put it between its marks in the page
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gains_table import between, summary, verdict
+from machine import RESULTS
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "code-training.md"
+FILE = RESULTS / "code_recipe_gains.json"
+MARKS = ("<!-- code_recipe_gains: begin -->\n", "<!-- code_recipe_gains: end -->\n")
+
+
+def runs_of() -> list[dict[str, Any]]:
+    """The runs that were measured, by recipe."""
+    return list(json.loads(FILE.read_text(encoding="utf-8"))["runs"]) if FILE.exists() else []
+
+
+def table(runs: Sequence[Mapping[str, Any]]) -> str:
+    """One line a recipe: every set before and after, the mean gain and its interval."""
+    sets = [name.partition("/")[0] for name in runs[0]["sets"]]
+    lines = [
+        f"| recipe | {' | '.join(sets)} | mean gain (95% interval) | beats its start |",
+        "|---|" + "---|" * (len(sets) + 2),
+    ]
+    for run in runs:
+        cells = [f"{one['before']:.3f} to {one['after']:.3f}" for one in run["sets"].values()]
+        low, high = run["interval"]
+        gain = f"{run['gain']:+.3f} ({low:+.3f} to {high:+.3f})"
+        lines.append(f"| {run['recipe']} | {' | '.join(cells)} | {gain} | {verdict(low, high)} |")
+    return "\n".join(lines) + "\n"
+
+
+def written(page: str, runs: Sequence[Mapping[str, Any]]) -> str:
+    """The page with the table of these runs."""
+    return between(page, MARKS, f"{summary(runs)}\n{table(runs)}")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), runs_of()), encoding="utf-8")
