@@ -15,7 +15,13 @@ from mmembed.gpte.batching import Plan
 from mmembed.gpte.card import write_card
 from mmembed.gpte.config import DataConfig, EvaluationConfig
 from mmembed.gpte.data.batches import Batches, ExampleSet, PlannedBatches
-from mmembed.gpte.data.guides import GuideVectors, clusters_of, guide_vectors, pair_vectors
+from mmembed.gpte.data.guides import (
+    GuideVectors,
+    clusters_of,
+    corpus_sample,
+    guide_vectors,
+    pair_vectors,
+)
 from mmembed.gpte.data.sources import listing_of
 from mmembed.gpte.data.streams import StreamedBatches
 from mmembed.gpte.data.tokenised import TextRows, TokenisedSource, tokenised
@@ -31,6 +37,7 @@ from mmembed.gpte.trainer import Trainer
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+    from torch import Tensor
 
 __all__ = ["run_train", "stage_accelerator", "trained"]
 
@@ -62,6 +69,8 @@ def run_train(
         batches, sizes, digests = _batches(stage, data, rows, cache, accelerator, seed)
         if accelerator.is_main_process:
             check_unchanged(folder, digests)
+        if encoder.context is not None:
+            encoder.context.remember(_corpus(batches, encoder.context.settings.documents, seed))
         tasks = {str(config.task): task_of(config, encoder) for config in stage.tasks}
         if len(tasks) < len(stage.tasks):
             raise ConfigError(f"stage {stage.name}: give every token task once")
@@ -179,6 +188,14 @@ def _batches(
     sizes = {source.name: len(source) for source in sources}
     digests = {source.name: source.folder.name for source in sources}
     return PlannedBatches(examples, plan, rank, data.workers), sizes, digests
+
+
+def _corpus(batches: Batches, documents: int, seed: int) -> Tensor:
+    """The first stage's vectors of some documents of the training data."""
+    examples = getattr(batches, "examples", None)
+    if not isinstance(examples, ExampleSet):
+        raise ConfigError("settings.context samples the documents: not with data.streaming")
+    return corpus_sample(examples.sources, examples.guides, documents, seed)
 
 
 def _guides(
