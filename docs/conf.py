@@ -4,6 +4,7 @@ from importlib.metadata import version as version_of
 
 project = "mmembed + codeembed"
 author = "The mmembed authors"
+copyright = author
 release = version_of("mmembed")
 version = release
 
@@ -13,6 +14,7 @@ exclude_patterns = ["build"]
 html_theme = "furo"
 html_title = "mmembed"
 html_static_path = ["_static"]
+html_css_files = ["site.css"]
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
