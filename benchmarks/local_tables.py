@@ -56,17 +56,18 @@ def _local(result: Result) -> Iterator[str]:
 
 def _agreement(result: Result) -> Iterator[str]:
     yield (
-        "| set | subsets | metric | ours, mean | mteb, mean | largest difference of any metric "
-        "| with ties as trec_eval |"
+        "| set | subsets | queries | metric | ours, mean | mteb, mean "
+        "| largest difference of any metric | with ties as trec_eval |"
     )
-    yield "|---|---|---|---|---|---|---|"
+    yield "|---|---|---|---|---|---|---|---|"
     for name, subsets in sorted(result["sets"].items()):
         found = list(subsets.values())
         ours, mteb = (sum(one[side] for one in found) / len(found) for side in ("ours", "mteb"))
         ties = [one.get("with_ties_as_trec_eval", one["largest_difference"]) for one in found]
         most = max(one["largest_difference"] for one in found)
         yield (
-            f"| `{name}` | {len(found)} | {found[0]['metric']} | {ours:.4f} | {mteb:.4f} "
+            f"| `{name}` | {len(found)} | {sum(one['queries'] for one in found):,} "
+            f"| {found[0]['metric']} | {ours:.4f} | {mteb:.4f} "
             f"| {most:.1e} | {max(ties):.1e} |"
         )
     yield from _missing(text_sets(), result["sets"])

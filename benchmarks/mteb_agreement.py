@@ -56,6 +56,8 @@ def compared(model: Encoder, name: str, task: Task) -> dict[str, Any]:
     ours = task.score(sides)
     theirs = mteb_scores(MtebModel(model), name, task)  # type: ignore[arg-type]
     found = {
+        "queries": ours.queries,
+        "candidates": ours.candidates,
         "metric": ours.main,
         "ours": round(ours.score, 6),
         "mteb": round(float(theirs[SAME_METRICS[ours.main]]), 6),
