@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from steps import Shell, own_folder, served, trained_on_50_pairs
 
-pytestmark = [pytest.mark.newcomer, pytest.mark.slow, pytest.mark.timeout(3000)]
+pytestmark = [pytest.mark.newcomer, pytest.mark.slow, pytest.mark.timeout(7200)]
 
 
 @pytest.fixture(scope="module")
