@@ -20,7 +20,7 @@ COPY codeembed ./codeembed
 COPY constraints ./constraints
 RUN pip install --no-cache-dir --extra-index-url "$TORCH_INDEX" -c constraints/light.txt ".[server]"
 
-USER mmembed
+USER 1000
 ENV HF_HUB_OFFLINE=1 PYTHONUNBUFFERED=1
 EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=120s \

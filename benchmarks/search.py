@@ -10,7 +10,7 @@ are means of a page's tokens up to 20,000, and single token states above that.
 
 Queries go through ``Index.search`` with a model that looks vectors up, so that everything but the
 model counts; the peers get the same vectors. Each query runs alone, and peers take turns with ours.
-FAISS and hnswlib are left out with a note where they are not installed.
+FAISS, hnswlib, fast-plaid and PyLate are left out with a note where they are not installed.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from late_peers import late_peers
 from machine import RESULTS, facts, write_result
 
 from mmembed.encoded import Encoded
@@ -260,6 +261,8 @@ def late(
         "brute_force_float32_ms": round(each, 1),
         "settings": {},
     }
+    beside = Path(tempfile.mkdtemp())
+    others, result["peers_built"] = late_peers(asked, pages, beside, K)
     for name in settings_wanted:
         setting = LATE[name]
         folder = Path(tempfile.mkdtemp())
@@ -278,7 +281,9 @@ def late(
             settings: dict[str, Callable[[int], Sequence[int]]] = {
                 f"{depth} candidates": lambda i, depth=depth: ask(i, depth) for depth in candidates
             }
-            found = measured(settings, truth)
+            found = measured({**settings, **others}, truth)
+            result.setdefault("peers", {}).update({peer: found.pop(peer) for peer in others})
+            others = {}
             some = {"every page": lambda i: ask(i, size)}
             found |= measured(some, truth[: max(20, 20_000 // size)])
             stats = index.stats().store
@@ -290,6 +295,7 @@ def late(
             print(name, json.dumps(result["settings"][name]), flush=True)
         finally:
             shutil.rmtree(folder)
+    shutil.rmtree(beside)
     return result
 
 
@@ -306,7 +312,7 @@ def main() -> None:
     name = f"search_{options.what}"
     before = RESULTS / f"{name}.json"
     result = json.loads(before.read_text()) if before.exists() else {"sizes": {}}
-    result["machine"] = facts("lancedb", "faiss-cpu", "hnswlib", "numpy")
+    result["machine"] = facts("lancedb", "faiss-cpu", "hnswlib", "numpy", "fast-plaid", "pylate")
     default = [10_000, 100_000] if options.what == "dense" else [2_000, 20_000]
     for size in options.sizes or default:
         if options.what == "dense":
@@ -322,6 +328,9 @@ def main() -> None:
             )
             before = result["sizes"].get(str(size), {}).get("settings", {})
             found["settings"] = {**before, **found["settings"]}
+            if not found["peers"]:  # of an earlier run, in an environment that had them
+                kept = result["sizes"].get(str(size), {})
+                found |= {name: kept[name] for name in ("peers", "peers_built") if name in kept}
         result["sizes"][str(size)] = found
         write_result(name, result)
         print(json.dumps(found, indent=1), flush=True)
