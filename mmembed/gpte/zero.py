@@ -3,8 +3,7 @@
 Rajbhandari et al. 2020, "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models".
 accelerate steps inside its backward call, but a step here has many backward passes (accumulation,
 the gradient cache): the engine is driven directly, and leaves to us when a step ends. Stages 2 and
-3 exchange gradients in every backward pass, of which the gradient cache makes as many as a process
-has chunks: processes with different numbers of rows would wait for each other for ever.
+3, which share out gradients and weights too, are refused: FSDP2 does that here.
 """
 
 from __future__ import annotations

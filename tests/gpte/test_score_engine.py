@@ -25,6 +25,7 @@ from mmembed.gpte.objectives import (
     RankingHinge,
     Sigmoid,
     ThresholdMask,
+    fused,
 )
 from mmembed.gpte.objectives.contrastive import Contrastive
 from mmembed.gpte.protocols import Columns, Outputs
@@ -223,3 +224,11 @@ def test_large_matrices_are_never_held_whole(monkeypatch: pytest.MonkeyPatch) ->
     total.backward()
     assert sum(seen) == 300 * 300
     assert max(seen) == score_engine._TILE_ROWS * 300 < 300 * 300 // 4
+
+
+def test_kernels_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "_has_triton", lambda: True)
+    assert fused.kernels_run(torch.device("cuda"))
+    assert not fused.kernels_run(torch.device("cpu"))
+    monkeypatch.setenv("MMEMBED_TRITON", "0")
+    assert not fused.kernels_run(torch.device("cuda"))

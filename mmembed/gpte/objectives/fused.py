@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
@@ -24,8 +25,9 @@ def _has_triton() -> bool:
 
 
 def kernels_run(device: torch.device) -> bool:
-    """Whether Triton's kernels run on a device."""
-    return device.type == "cuda" and _has_triton()
+    """Whether Triton's kernels run on a device; ``MMEMBED_TRITON=0`` keeps to PyTorch."""
+    wanted = os.environ.get("MMEMBED_TRITON", "1") != "0"
+    return wanted and device.type == "cuda" and _has_triton()
 
 
 def fused_loss(table: Table, device: torch.device) -> FusedLoss | None:
