@@ -27,7 +27,7 @@ from mmembed.backbones.vision import VisionTower
 from mmembed.errors import ConfigError
 from mmembed.gpte.onednn import use_onednn
 from mmembed.gpte.packed import Layout, packed_forward, packing_of
-from mmembed.gpte.rows import Row
+from mmembed.gpte.rows import Row, span_mask
 from mmembed.gpte.states import TokenStates, offsets_of
 from mmembed.inputs.decoded import DecodedItem
 from mmembed.inputs.items import Modality
@@ -169,7 +169,7 @@ class ComposedVLM(nn.Module):
     def collate(self, rows: Sequence[Row]) -> ComposedBatch:
         device = self.text.device
         ids = torch.tensor([i for row in rows for i in row.input_ids], dtype=torch.int64)
-        spans = {name: _span_mask(rows, name) for name in ("instruction", "visual")}
+        spans = {name: span_mask(rows, name) for name in ("instruction", "visual")}
         pixels = [row.extras["pixels"] for row in rows if "pixels" in row.extras]
         return ComposedBatch(
             ids=ids.to(device),
@@ -218,16 +218,6 @@ class ComposedVLM(nn.Module):
         from mmembed.backbones.composed_loading import save_composed
 
         save_composed(self, Path(folder))
-
-
-def _span_mask(rows: Sequence[Row], name: str) -> Tensor:
-    mask = torch.zeros(sum(row.tokens for row in rows), dtype=torch.bool)
-    start = 0
-    for row in rows:
-        for first, stop in row.spans.get(name, ()):
-            mask[start + first : start + stop] = True
-        start += row.tokens
-    return mask
 
 
 def _positions(row: Row) -> Tensor:

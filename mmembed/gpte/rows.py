@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
-__all__ = ["Row"]
+__all__ = ["Row", "span_mask"]
 
 
 @dataclass(slots=True)
@@ -26,3 +28,14 @@ class Row:
     extras: dict[str, Tensor] = field(default_factory=dict)
     spans: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     task: str = ""
+
+
+def span_mask(rows: Sequence[Row], name: str) -> Tensor:
+    """``(tokens,)`` bool: where a span of this name lies in the rows, one after another."""
+    mask = torch.zeros(sum(row.tokens for row in rows), dtype=torch.bool)
+    start = 0
+    for row in rows:
+        for first, stop in row.spans.get(name, ()):
+            mask[start + first : start + stop] = True
+        start += row.tokens
+    return mask

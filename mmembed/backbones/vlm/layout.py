@@ -6,9 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
 from mmembed.backbones.vlm.wording import Segment, SegmentKind
 from mmembed.errors import InputError
 from mmembed.gpte.rows import Row
@@ -16,7 +13,7 @@ from mmembed.gpte.rows import Row
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-__all__ = ["PromptLayout", "span_mask"]
+__all__ = ["PromptLayout"]
 
 
 class PromptLayout:
@@ -162,14 +159,3 @@ def _extend(ranges: list[tuple[int, int]], start: int, stop: int, *, join: bool)
         ranges[-1] = (ranges[-1][0], stop)
     else:
         ranges.append((start, stop))
-
-
-def span_mask(rows: Sequence[Row], name: str) -> Tensor:
-    """``(tokens,)`` bool: where a span of this name lies in the rows, one after another."""
-    mask = torch.zeros(sum(row.tokens for row in rows), dtype=torch.bool)
-    start = 0
-    for row in rows:
-        for first, stop in row.spans.get(name, ()):
-            mask[start + first : start + stop] = True
-        start += row.tokens
-    return mask

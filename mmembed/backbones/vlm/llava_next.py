@@ -14,7 +14,7 @@ from mmembed.backbones.vlm.wording import Wording
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
-__all__ = ["LlavaNext"]
+__all__ = ["LlavaNext", "tokens_of"]
 
 _TOKEN = "<image>"
 
@@ -37,12 +37,7 @@ class LlavaNext(VisionLanguage):
         found = self.processor(images=[image], return_tensors="pt")
         # Tiles of all images lie in one axis: the model counts them by the images' sizes.
         tensors = {"pixel_values": found["pixel_values"][0], "image_sizes": found["image_sizes"]}
-        return Visual(_TOKEN, (self._tokens(image.height, image.width),), tensors)
-
-    def _tokens(self, height: int, width: int) -> int:
-        counted = self._counter._get_num_multimodal_tokens(image_sizes=[(height, width)])
-        tokens: int = counted["num_image_tokens"][0]
-        return tokens
+        return Visual(_TOKEN, (tokens_of(image, self._counter),), tensors)
 
     @cached_property
     def _counter(self) -> Any:
@@ -58,3 +53,10 @@ class LlavaNext(VisionLanguage):
             vision_feature_select_strategy=config.vision_feature_select_strategy,
             num_additional_image_tokens=extra,
         )
+
+
+def tokens_of(image: PILImage, counter: Any) -> int:
+    """Visual tokens that a family's own processor counts for an image."""
+    sizes = [(image.height, image.width)]
+    tokens: int = counter._get_num_multimodal_tokens(image_sizes=sizes)["num_image_tokens"][0]
+    return tokens

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
+from mmembed.backbones.vlm.llava_next import tokens_of
 from mmembed.backbones.vlm.model import VisionLanguage
 from mmembed.backbones.vlm.settings import VlmSettings
 from mmembed.backbones.vlm.visual import Visual
@@ -55,7 +56,7 @@ class LlavaOneVision(VisionLanguage):
         visuals = []
         for i, image in enumerate(images):
             alone = len(images) == 1
-            tokens = self._tokens(image.height, image.width) if alone else self._side**2 + 1
+            tokens = tokens_of(image, self._counter) if alone else self._side**2 + 1
             tensors = {
                 "pixel_values": found["pixel_values"][i] if alone else found["pixel_values"][i][:1],
                 "image_sizes": found["image_sizes"][i : i + 1],
@@ -103,11 +104,6 @@ class LlavaOneVision(VisionLanguage):
     def _side(self) -> int:
         config = self.model.config.vision_config
         return int(config.image_size // config.patch_size)
-
-    def _tokens(self, height: int, width: int) -> int:
-        counted = self._counter._get_num_multimodal_tokens(image_sizes=[(height, width)])
-        tokens: int = counted["num_image_tokens"][0]
-        return tokens
 
     @cached_property
     def _counter(self) -> Any:

@@ -20,7 +20,7 @@ from mmembed.backbones.base import MediaBudget
 from mmembed.backbones.vlm.buckets import bucket_of
 from mmembed.backbones.vlm.checkpoint import CheckpointLayout
 from mmembed.backbones.vlm.clips import distinct, joined, thinned
-from mmembed.backbones.vlm.layout import PromptLayout, span_mask
+from mmembed.backbones.vlm.layout import PromptLayout
 from mmembed.backbones.vlm.settings import SETTINGS_NAME, VlmSettings
 from mmembed.backbones.vlm.visual import Visual
 from mmembed.backbones.vlm.wording import Segment
@@ -28,7 +28,7 @@ from mmembed.errors import InputError
 from mmembed.gpte.lora import merged_state_dict
 from mmembed.gpte.onednn import use_onednn
 from mmembed.gpte.packed import Layout, use_packed_attention
-from mmembed.gpte.rows import Row
+from mmembed.gpte.rows import Row, span_mask
 from mmembed.gpte.states import TokenStates, offsets_of
 from mmembed.gpte.text_loading import quiet_transformers
 from mmembed.inputs.decoded import DecodedItem, Frames, Page
