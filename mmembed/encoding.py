@@ -11,7 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, TypeAlias
@@ -97,13 +97,14 @@ def encode_stream(
     decoded = decode_stream(items, backbone.media_budget, window=_AHEAD, pixels=_AHEAD_PIXELS)
     prepared = _prepared(backbone, _groups(decoded, told))
     windows = _windows(prepared)
+    forward = _Forward(backbone, read, routing, apart, batch_tokens)
     try:
         # Leaving the executor waits for its thread, so that the generators are idle when closed.
         with ThreadPoolExecutor(1, thread_name_prefix="mmembed-gather") as executor:
             pending = executor.submit(next, windows, None)
             while (window := pending.result()) is not None:
                 pending = executor.submit(next, windows, None)
-                yield from _forward(backbone, read, routing, apart, window, batch_tokens)
+                yield from forward(window)
     finally:
         prepared.close()
         decoded.close()
@@ -198,26 +199,31 @@ def _found_text(item: DecodedItem) -> str | None:
     return "\n".join(layers) or None
 
 
-@torch.inference_mode()
-def _encode_rows(
-    backbone: Backbone,
-    read: Reader,
-    routing: Routing | None,
-    apart: Callable[[str], bool] | None,
-    window: Sequence[_Prepared],
-    batch_tokens: int,
-) -> Iterator[Encoded]:
-    good = [(one, one.row) for one in window if isinstance(one.row, Row)]
-    rows = [row for _, row in good]
-    for batch in _batches(rows, apart, batch_tokens):
-        chosen = [rows[i] for i in batch]
-        inputs = backbone.collate(chosen)
-        if routing is None:
-            outputs = read(inputs)
-        else:
-            with routing(chosen):
-                outputs = read(inputs)
-        yield from _rows_of(outputs, [good[i][0] for i in batch])
+@dataclass(frozen=True, slots=True)
+class _Forward:
+    """From a window of rows to vectors; see :func:`encode_stream`."""
+
+    backbone: Backbone
+    read: Reader
+    routing: Routing | None
+    apart: Callable[[str], bool] | None
+    batch_tokens: int
+
+    def __call__(self, window: Sequence[_Prepared]) -> list[Encoded]:
+        found = [Encoded(p.position, error=p.row) for p in window if isinstance(p.row, InputError)]
+        found += self._vectors(window)
+        return sorted(found, key=lambda encoded: encoded.position)
+
+    @torch.inference_mode()
+    def _vectors(self, window: Sequence[_Prepared]) -> Iterator[Encoded]:
+        good = [(one, one.row) for one in window if isinstance(one.row, Row)]
+        rows = [row for _, row in good]
+        for batch in _batches(rows, self.apart, self.batch_tokens):
+            chosen = [rows[i] for i in batch]
+            inputs = self.backbone.collate(chosen)
+            with nullcontext() if self.routing is None else self.routing(chosen):
+                outputs = self.read(inputs)
+            yield from _rows_of(outputs, [good[i][0] for i in batch])
 
 
 def _batches(
@@ -255,19 +261,6 @@ def _rows_of(outputs: Outputs, batch: Sequence[_Prepared]) -> Iterator[Encoded]:
 def _sparse(row: torch.Tensor) -> SparseVector:
     indices = row.nonzero().squeeze(1)
     return SparseVector(indices.numpy(), row[indices].float().numpy())
-
-
-def _forward(
-    backbone: Backbone,
-    read: Reader,
-    routing: Routing | None,
-    apart: Callable[[str], bool] | None,
-    window: Sequence[_Prepared],
-    batch_tokens: int,
-) -> list[Encoded]:
-    results = [Encoded(p.position, error=p.row) for p in window if isinstance(p.row, InputError)]
-    results += _encode_rows(backbone, read, routing, apart, window, batch_tokens)
-    return sorted(results, key=lambda encoded: encoded.position)
 
 
 def token_budget_batches(costs: Sequence[int], budget: int) -> Iterator[list[int]]:

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mmembed.errors import ConfigError
 from mmembed.gpte.packed import Layout, Packing, packed_output
-from mmembed.gpte.rows import Row
+from mmembed.gpte.rows import Row, span_mask
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -50,21 +50,11 @@ def batch_of(rows: Sequence[Row], device: torch.device | str) -> TextBatch:
     lengths = [row.tokens for row in rows]
     ids = torch.tensor([i for row in rows for i in row.input_ids], dtype=torch.int64)
     names = {name for row in rows for name in row.spans} | {"instruction", "unpooled"}
-    spans = {name: _mask(rows, name).to(device) for name in sorted(names - {"bare"})}
+    spans = {name: span_mask(rows, name).to(device) for name in sorted(names - {"bare"})}
     batch = TextBatch(ids.to(device), lengths, spans)
     if any("bare" in row.spans for row in rows):
         batch.bare, batch.bare_rows = _bare(rows, device)
     return batch
-
-
-def _mask(rows: Sequence[Row], name: str) -> Tensor:
-    mask = torch.zeros(sum(row.tokens for row in rows), dtype=torch.bool)
-    at = 0
-    for row in rows:
-        for start, stop in row.spans.get(name, ()):
-            mask[at + start : at + stop] = True
-        at += row.tokens
-    return mask
 
 
 def _bare(rows: Sequence[Row], device: torch.device | str) -> tuple[TextBatch, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerFast
@@ -33,136 +34,83 @@ def _qwen_tokenizer() -> tuple[PreTrainedTokenizerFast, dict[str, int]]:
     }
 
 
-def qwen2_vl(folder: Path) -> Path:
-    """A tiny random Qwen2-VL in this folder; the folder."""
+def _checkpoint(
+    folder: Path,
+    kind: str,
+    *,
+    text: dict[str, Any] | None = None,
+    rope: dict[str, Any],
+    vision: dict[str, Any],
+    patch: int = 14,
+) -> Path:
+    """A model of transformers' classes ``{kind}Config`` and ``{kind}ForConditionalGeneration``."""
     import transformers as hf
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
     fast, ids = _qwen_tokenizer()
-    config = hf.Qwen2VLConfig(
+    config = getattr(hf, f"{kind}Config")(
         text_config={
             **TEXT,
+            **(text or {}),
             "vocab_size": len(fast),
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 1e4,
-                "mrope_section": [1, 1, 2],
-            },
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, **rope},
         },
-        vision_config={
-            "embed_dim": WIDTH,
-            "hidden_size": WIDTH,
-            "depth": 2,
-            "num_heads": 2,
-            "mlp_ratio": 2,
-        },
+        vision_config={"hidden_size": WIDTH, "depth": 2, "num_heads": 2, **vision},
         **ids,
     )
     torch.manual_seed(0)
-    model = hf.Qwen2VLForConditionalGeneration(config)
-    return saved(folder, model, fast, Qwen2VLImageProcessorPil(min_pixels=784, max_pixels=784 * 12))
+    model = getattr(hf, f"{kind}ForConditionalGeneration")(config)
+    token = (2 * patch) ** 2
+    processor = Qwen2VLImageProcessorPil(patch_size=patch, min_pixels=token, max_pixels=token * 12)
+    return saved(folder, model, fast, processor)
+
+
+_LATER_VISION = {"out_hidden_size": WIDTH, "intermediate_size": 2 * WIDTH}
+_QWEN3_VISION = {**_LATER_VISION, "num_position_embeddings": 64}
+
+
+def qwen2_vl(folder: Path) -> Path:
+    """A tiny random Qwen2-VL in this folder; the folder."""
+    vision = {"embed_dim": WIDTH, "mlp_ratio": 2}
+    return _checkpoint(folder, "Qwen2VL", rope={"mrope_section": [1, 1, 2]}, vision=vision)
 
 
 def qwen2_5_vl(folder: Path) -> Path:
     """A tiny random Qwen2.5-VL in this folder; the folder."""
-    import transformers as hf
-    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-
-    fast, ids = _qwen_tokenizer()
-    config = hf.Qwen2_5_VLConfig(
-        text_config={
-            **TEXT,
-            "vocab_size": len(fast),
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 1e4,
-                "mrope_section": [1, 1, 2],
-            },
-        },
-        vision_config={
-            "hidden_size": WIDTH,
-            "out_hidden_size": WIDTH,
-            "intermediate_size": 2 * WIDTH,
-            "depth": 2,
-            "num_heads": 2,
-            "fullatt_block_indexes": [1],
-        },
-        **ids,
-    )
-    torch.manual_seed(0)
-    model = hf.Qwen2_5_VLForConditionalGeneration(config)
-    return saved(folder, model, fast, Qwen2VLImageProcessorPil(min_pixels=784, max_pixels=784 * 12))
+    vision = {**_LATER_VISION, "fullatt_block_indexes": [1]}
+    return _checkpoint(folder, "Qwen2_5_VL", rope={"mrope_section": [1, 1, 2]}, vision=vision)
 
 
 def qwen3_vl(folder: Path) -> Path:
     """A tiny random Qwen3-VL in this folder; the folder."""
-    import transformers as hf
-    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-
-    fast, ids = _qwen_tokenizer()
-    config = hf.Qwen3VLConfig(
-        text_config={
-            **TEXT,
-            "head_dim": 8,
-            "vocab_size": len(fast),
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 1e4,
-                "mrope_section": [2, 1, 1],
-            },
-        },
-        vision_config={
-            "hidden_size": WIDTH,
-            "out_hidden_size": WIDTH,
-            "intermediate_size": 2 * WIDTH,
-            "depth": 3,
-            "num_heads": 2,
-            "deepstack_visual_indexes": [0, 1],
-            "num_position_embeddings": 64,
-        },
-        **ids,
+    return _checkpoint(
+        folder,
+        "Qwen3VL",
+        text={"head_dim": 8},
+        rope={"mrope_section": [2, 1, 1]},
+        vision={**_QWEN3_VISION, "depth": 3, "deepstack_visual_indexes": [0, 1]},
+        patch=16,
     )
-    torch.manual_seed(0)
-    model = hf.Qwen3VLForConditionalGeneration(config)
-    processor = Qwen2VLImageProcessorPil(patch_size=16, min_pixels=1024, max_pixels=1024 * 12)
-    return saved(folder, model, fast, processor)
 
 
 def qwen3_5(folder: Path) -> Path:
     """A tiny random Qwen3.5 in this folder; the folder."""
-    import transformers as hf
-    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-
-    fast, ids = _qwen_tokenizer()
-    config = hf.Qwen3_5Config(
-        text_config={
-            **TEXT,
+    return _checkpoint(
+        folder,
+        "Qwen3_5",
+        text={
             "head_dim": 8,
-            "vocab_size": len(fast),
             "layer_types": ["linear_attention", "full_attention"],
             "linear_key_head_dim": 8,
             "linear_value_head_dim": 8,
             "linear_num_key_heads": 2,
             "linear_num_value_heads": 4,
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 1e4,
-                "mrope_section": [2, 1, 1],
-                "mrope_interleaved": True,
-                "partial_rotary_factor": 1.0,
-            },
         },
-        vision_config={
-            "hidden_size": WIDTH,
-            "out_hidden_size": WIDTH,
-            "intermediate_size": 2 * WIDTH,
-            "depth": 2,
-            "num_heads": 2,
-            "num_position_embeddings": 64,
+        rope={
+            "mrope_section": [2, 1, 1],
+            "mrope_interleaved": True,
+            "partial_rotary_factor": 1.0,
         },
-        **ids,
+        vision=_QWEN3_VISION,
+        patch=16,
     )
-    torch.manual_seed(0)
-    model = hf.Qwen3_5ForConditionalGeneration(config)
-    processor = Qwen2VLImageProcessorPil(patch_size=16, min_pixels=1024, max_pixels=1024 * 12)
-    return saved(folder, model, fast, processor)

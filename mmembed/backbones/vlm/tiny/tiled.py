@@ -137,12 +137,11 @@ def _idefics_processor() -> Any:
     return Idefics3ImageProcessorPil(size=size, max_image_size=whole, do_image_splitting=True)
 
 
-def idefics3(folder: Path) -> Path:
-    """A tiny random Idefics3 in this folder; the folder."""
+def _over_llama(folder: Path, config_class: Any, model_class: Any) -> Path:
     import transformers as hf
 
     fast = _idefics_tokenizer()
-    config = hf.Idefics3Config(
+    config = config_class(
         text_config=hf.LlamaConfig(**TEXT, vocab_size=len(fast), pad_token_id=0),
         vision_config={**VISION},
         image_token_id=fast.convert_tokens_to_ids("<image>"),
@@ -150,25 +149,21 @@ def idefics3(folder: Path) -> Path:
         pad_token_id=0,
     )
     torch.manual_seed(0)
-    model = hf.Idefics3ForConditionalGeneration(config)
-    return saved(folder, model, fast, _idefics_processor())
+    return saved(folder, model_class(config), fast, _idefics_processor())
+
+
+def idefics3(folder: Path) -> Path:
+    """A tiny random Idefics3 in this folder; the folder."""
+    import transformers as hf
+
+    return _over_llama(folder, hf.Idefics3Config, hf.Idefics3ForConditionalGeneration)
 
 
 def smolvlm(folder: Path) -> Path:
     """A tiny random SmolVLM in this folder; the folder."""
     import transformers as hf
 
-    fast = _idefics_tokenizer()
-    config = hf.SmolVLMConfig(
-        text_config=hf.LlamaConfig(**TEXT, vocab_size=len(fast), pad_token_id=0),
-        vision_config={**VISION},
-        image_token_id=fast.convert_tokens_to_ids("<image>"),
-        scale_factor=2,
-        pad_token_id=0,
-    )
-    torch.manual_seed(0)
-    model = hf.SmolVLMForConditionalGeneration(config)
-    return saved(folder, model, fast, _idefics_processor())
+    return _over_llama(folder, hf.SmolVLMConfig, hf.SmolVLMForConditionalGeneration)
 
 
 def modernvbert(folder: Path) -> Path:
