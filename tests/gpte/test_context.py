@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 sys.path.insert(0, str(Path(__file__).parent))
 from training_cases import recipe
 
+from mmembed import Embedder
 from mmembed.errors import ConfigError
 from mmembed.gpte.context import neighbours
 from mmembed.gpte.encoding import encode
@@ -48,6 +49,8 @@ def test_texts_are_read_by_their_corpus(encoder: TextEncoder, tmp_path: Path) ->
     encoder.save_pretrained(tmp_path / "saved")
     again = TextEncoder.from_pretrained(tmp_path / "saved")
     torch.testing.assert_close(encode(again, TEXTS), known, rtol=0.0, atol=1e-6)
+    embedded = Embedder.from_pretrained(tmp_path / "saved").encode(TEXTS)
+    torch.testing.assert_close(torch.as_tensor(embedded), known, rtol=0.0, atol=1e-5)
     # Places without a document say nothing, as before any is known.
     encoder.context.remember(corpus[:0])
     torch.testing.assert_close(encode(encoder, TEXTS), unknown, rtol=0.0, atol=1e-6)
