@@ -10,6 +10,7 @@ import pytest
 
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
 UNWRITTEN = "<!-- tables: start -->\n<!-- tables: end -->"  # no command has filled the page yet
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
@@ -61,8 +62,9 @@ def test_the_site_builds_without_a_warning(project_root: Path, tmp_path: Path) -
 def documented(project_root: Path) -> tuple[list[str], int]:
     """Public names without a docstring, and how many public names there are.
 
-    Public are modules, what a module lists in ``__all__``, and the public methods of its classes. A
-    method that a protocol or base class of the project documents is documented there.
+    Public are modules, what stands in them without an underscore before its name, and the methods
+    of such classes. A method that a protocol or base class of the project documents is documented
+    there.
     """
     files = [
         file
@@ -76,7 +78,7 @@ def documented(project_root: Path) -> tuple[list[str], int]:
         for one in ast.walk(tree)
         if isinstance(one, ast.ClassDef)
         for method in one.body
-        if isinstance(method, ast.FunctionDef) and ast.get_docstring(method)
+        if isinstance(method, FUNCTIONS) and ast.get_docstring(method)
     }
     missing, count = [], 0
     for file, tree in trees.items():
@@ -84,29 +86,19 @@ def documented(project_root: Path) -> tuple[list[str], int]:
         count += 1
         if not ast.get_docstring(tree):
             missing.append(f"{place}: the module")
-        public = _exported(tree)
         for node in tree.body:
-            if not isinstance(node, (ast.FunctionDef, ast.ClassDef)) or node.name not in public:
+            if not isinstance(node, (*FUNCTIONS, ast.ClassDef)) or node.name.startswith("_"):
                 continue
             count += 1
             if not ast.get_docstring(node):
                 missing.append(f"{place}:{node.lineno} {node.name}")
             for method in node.body if isinstance(node, ast.ClassDef) else ():
-                if not isinstance(method, ast.FunctionDef) or method.name.startswith("_"):
+                if not isinstance(method, FUNCTIONS) or method.name.startswith("_"):
                     continue
                 count += 1
                 if not ast.get_docstring(method) and method.name not in contracts:
                     missing.append(f"{place}:{method.lineno} {node.name}.{method.name}")
     return missing, count
-
-
-def _exported(tree: ast.Module) -> set[str]:
-    for node in tree.body:
-        if isinstance(node, ast.Assign):
-            names = [target.id for target in node.targets if isinstance(target, ast.Name)]
-            if names == ["__all__"]:
-                return set(ast.literal_eval(node.value))
-    return set()
 
 
 def test_everything_public_has_a_docstring(project_root: Path) -> None:

@@ -25,7 +25,7 @@ def shell(clone: Path, bare_env: dict[str, str]) -> Shell:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_demo_and_own_folder(clone: Path, shell: Shell, tmp_path: Path) -> None:
     """What `make demo` does, over a part of the samples, and then a folder of one's own."""
     media, index = clone / "data/samples/pages/section-a.pdf", tmp_path / "demo"
@@ -36,7 +36,7 @@ def test_demo_and_own_folder(clone: Path, shell: Shell, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_own_training_served_to_a_client(clone: Path, shell: Shell, tmp_path: Path) -> None:
     openai: Any = pytest.importorskip("openai")
     model = trained_on_50_pairs(shell, clone, tmp_path)

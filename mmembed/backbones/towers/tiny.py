@@ -48,6 +48,7 @@ def _tokenizer() -> Any:
 
 
 def clip(folder: Path) -> Path:
+    """A tiny random CLIP."""
     from transformers import CLIPConfig, CLIPModel
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -57,6 +58,7 @@ def clip(folder: Path) -> Path:
 
 
 def chinese_clip(folder: Path) -> Path:
+    """A tiny random Chinese-CLIP."""
     from transformers import ChineseCLIPConfig, ChineseCLIPModel
     from transformers.models.chinese_clip.image_processing_pil_chinese_clip import (
         ChineseCLIPImageProcessorPil,
@@ -68,6 +70,7 @@ def chinese_clip(folder: Path) -> Path:
 
 
 def siglip(folder: Path) -> Path:
+    """A tiny random SigLIP."""
     from transformers import SiglipConfig, SiglipModel
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
@@ -76,6 +79,7 @@ def siglip(folder: Path) -> Path:
 
 
 def siglip2(folder: Path) -> Path:
+    """A tiny random SigLIP 2."""
     from transformers import Siglip2Config, Siglip2Model, Siglip2Tokenizer
     from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 
@@ -92,6 +96,7 @@ def siglip2(folder: Path) -> Path:
 
 
 def align(folder: Path) -> Path:
+    """A tiny random ALIGN."""
     from transformers import AlignConfig, AlignModel
     from transformers.models.efficientnet.image_processing_pil_efficientnet import (
         EfficientNetImageProcessorPil,
@@ -116,6 +121,7 @@ def align(folder: Path) -> Path:
 
 
 def blip(folder: Path) -> Path:
+    """A tiny random BLIP with its matching head."""
     from transformers import BlipConfig, BlipForImageTextRetrieval
 
     text = {**_TEXT, "encoder_hidden_size": WIDTH}
@@ -129,6 +135,7 @@ def blip(folder: Path) -> Path:
 
 
 def blip2(folder: Path) -> Path:
+    """A tiny random BLIP-2 with its matching head."""
     from transformers import Blip2Config, Blip2ForImageTextRetrieval
 
     former = {**_TEXT, "encoder_hidden_size": WIDTH, "use_qformer_text_input": True}
