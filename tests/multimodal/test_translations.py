@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+
+from mmembed import Embedder
 from mmembed.evaluation.splits import held_out
 from mmembed.multimodal.translations import emoji_pairs, sentence_pairs, write
 
@@ -43,3 +46,32 @@ def test_names_of_held_out_emoji_are_not_trained_on(tmp_path: Path) -> None:
     written = (tmp_path / "out" / "dev.jsonl").read_text(encoding="utf-8")
     assert "d1" not in written
     assert written.count("\n") == len(list(sentence_pairs(TEXTS, "dev")))
+
+
+def test_a_sample_is_always_the_same_one(tmp_path: Path) -> None:
+    emoji = tmp_path / "emoji"
+    emoji.mkdir()
+    rows = [
+        {"image": f"{i}.png", "kind": "base", "names": {"en": f"thing {i}", "de": f"Ding {i}"}}
+        for i in range(30)
+    ]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (emoji / "emoji.jsonl").write_text(text, encoding="utf-8")
+    found = []
+    for name in ("a", "b"):
+        write(TEXTS, emoji, tmp_path / name, count=50)
+        found.append((tmp_path / name).read_text(encoding="utf-8"))
+    assert found[0] == found[1]
+    assert len(found[0].splitlines()) == 50
+
+
+def test_the_shipped_adapter_leads_other_languages_to_english() -> None:
+    english = ["The weather is nice today.", "two dogs", "I would like to drink a coffee."]
+    german = ["Das Wetter ist heute schön.", "zwei Hunde", "Ich möchte einen Kaffee trinken."]
+    model = Embedder.from_pretrained("mini", device="cpu")
+    there = model.encode(english)
+    plain = model.encode(german)
+    adapted = model.encode(german, task="text-matching")
+    before, after = ((asked * there).sum(axis=1).mean() for asked in (plain, adapted))
+    assert after > before + 0.1
+    np.testing.assert_array_equal(model.encode(german), plain)
