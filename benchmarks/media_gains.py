@@ -1,227 +1,180 @@
-"""What each multimodal recipe adds over its start, and over plain InfoNCE at the same budget.
+"""What each multimodal recipe adds to its start, and to plain InfoNCE at the same budget.
 
-    python benchmarks/media_gains.py --data ../shared/data [--steps 200] [--seeds 3] [--only NAME]
+    python benchmarks/media_gains.py --data ../shared/data [--seeds 0 1 2] [--only NAME ...]
+    python benchmarks/media_tables.py             # benchmarks/results/recipes.md, of the results
 
-Every recipe of configs/recipes/multimodal runs with its own stages, objective, masks, mining and
-batches, but on one small random Qwen2-VL (all parameters learn), with the same data, steps, batch
-size and learning rate: photos of groceries and the names of their classes, split as their makers
-did. What is measured is the recipe's idea at a laptop's size, not the published system.
-Finished runs are kept, so the command can be repeated after a stop.
+Every recipe of configs/recipes/multimodal runs through the trainer with its own stages, objectives,
+masks, mining, communities, mixture and instructions, but from one small start (``small_vlm.py``):
+mini's frozen vision tower, an untrained connector, and the first layer of mini's text encoder. The
+connector and LoRA adapters learn, in all runs the same. Data are names with photos, and whatever
+else a recipe asks for (``media_data.py``); steps, batch and learning rate are the same for all.
+Plain InfoNCE learns from the recipe's own pairs, mixed, in one stage. What is measured is the
+recipe's idea at a laptop's size, not the published system.
+
+Seed by seed; finished runs are kept in the result, so that the same command goes on after a stop.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
+import shutil
 import statistics
 import time
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from machine import facts, write_result
+from machine import RESULTS, facts, write_result
+from media_data import write_rows
+from media_recipes import PAIRS, Setting, at_size, kinds_of, plain
+from small_vlm import Pictures, small_models, start_folder
 
-from mmembed.gpte.recipe import MineStage, Recipe, TrainStage, load_recipe, recipe_from
+from mmembed.gpte.outcomes import Outcome
+from mmembed.gpte.recipe import Recipe, load_recipe
 from mmembed.gpte.run import run_recipe
-from mmembed.multimodal.config import (
-    MediaEncoderConfig,
-    MediaEvaluationConfig,
-    MediaEvaluationSet,
-    MediaSourceConfig,
-)
 from mmembed.multimodal.stages import MEDIA_RUNNERS, MEDIA_STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = ROOT / "configs" / "recipes" / "multimodal"
-NAMES = ("vlm2vec", "vlm2vec_v2", "llave", "unime_v2", "unite", "b3", "gme", "mme5", "colqwen2")
 METRIC = "ndcg@10"
+ALIGNED = "clip"  # whose plain run gives the aligned model
+NOT_HERE = ("coca",)  # a decoder that writes captions is no part of the small model
 
 
-def small_model(folder: Path) -> Path:
-    """A random Qwen2-VL of about two million parameters."""
-    import transformers as hf
-    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-
-    from mmembed.backbones.vlm.tiny import QWEN_SPECIALS, tokenizer
-
-    if (folder / "preprocessor_config.json").exists():
-        return folder
-    fast = tokenizer(QWEN_SPECIALS, pad_token="<|endoftext|>", eos_token="<|im_end|>")
-    ids = fast.convert_tokens_to_ids
-    config = hf.Qwen2VLConfig(
-        text_config={
-            "hidden_size": 128,
-            "intermediate_size": 384,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "max_position_embeddings": 1024,
-            "vocab_size": len(fast),
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 1e4,
-                "mrope_section": [4, 6, 6],
-            },
-        },
-        vision_config={"embed_dim": 96, "hidden_size": 128, "depth": 4, "num_heads": 4},
-        image_token_id=ids("<|image_pad|>"),
-        video_token_id=ids("<|video_pad|>"),
-        vision_start_token_id=ids("<|vision_start|>"),
-        vision_end_token_id=ids("<|vision_end|>"),
-    )
-    torch.manual_seed(0)
-    hf.Qwen2VLForConditionalGeneration(config).save_pretrained(folder)
-    fast.save_pretrained(folder)
-    Qwen2VLImageProcessorPil(min_pixels=784 * 4, max_pixels=784 * 9).save_pretrained(folder)
-    return folder
-
-
-def write_data(data: Path, folder: Path) -> tuple[Path, Path]:
-    """Training and test rows of names and pictures."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rows: dict[str, list[dict[str, Any]]] = {"train": [], "test": []}
-    grocery = data / "grocery_store"
-    classes = json.loads((grocery / "classes.json").read_text(encoding="utf-8"))
-    names = {int(one["class_id"]): one["name"] for one in classes}
-    for line in (grocery / "images.jsonl").read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        part = "train" if row["split"] == "train" else "test"
-        item = {
-            "query": f"a photo of {names[int(row['class_id'])]}",
-            "positive": {"image": str(grocery / row["image"])},
-        }
-        rows[part].append(item)
-    files = []
-    for part, found in rows.items():
-        files.append(folder / f"{part}.jsonl")
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found)
-        files[-1].write_text(text, encoding="utf-8")
-    return files[0], files[1]
-
-
-def at_size(
-    recipe: Recipe, model: Path, train: Path, test: Path, options: Any, seed: int
-) -> Recipe:
-    """The recipe on the small model and the common data; its ideas stay."""
-    encoder = MediaEncoderConfig(str(model), "qwen2_vl", train="all")
-    learning = [stage for stage in recipe.stages if isinstance(stage, TrainStage)]
-    stages: list[Any] = []
-    for stage in recipe.stages:
-        source = MediaSourceConfig(str(train), name="train")
-        if isinstance(stage, MineStage):
-            data = replace(stage.data, sources=(source,))
-            stages.append(replace(stage, data=data, reranker=None, margin=None, relative=None))
+def measured(outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
+    """Mean of the sets before and after, set by set, and the curve over all stages' steps."""
+    curve: list[tuple[int, float]] = []
+    before: dict[str, float] = {}
+    after: dict[str, float] = {}
+    losses: list[tuple[int, float]] = []
+    step = 0
+    for outcome in outcomes.values():
+        file = outcome.folder / "metrics.jsonl"
+        if not file.exists():
             continue
-        if not isinstance(stage, TrainStage):
-            stages.append(stage)
-            continue
-        mined = [one for one in stage.data.sources if one.path.startswith("stage://")]
-        settings = {k: v for k, v in stage.encoder.settings.items() if k != "multi_bias"}
-        if settings.get("multi_dim"):
-            settings["multi_dim"] = 32
-        order = "mixed" if stage.batch.order == "homogeneous" else stage.batch.order
-        batch = replace(
-            stage.batch, size=options.batch, order=order, block=16, mixture="all", chunk_rows=None
-        )
-        found = stage.communities
-        if found is not None:
-            found = replace(found, teacher="", skip=10, keep=50, size=8)
-        score = "maxsim" if settings.get("multi_dim") else "cosine"
-        held_out = MediaEvaluationSet(MediaSourceConfig(str(test), name="test"), score=score)
-        stages.append(
-            replace(
-                stage,
-                data=replace(stage.data, sources=tuple(mined) or (source,), guide=None),
-                encoder=replace(encoder, settings=settings),
-                batch=batch,
-                communities=found,
-                schedule=replace(
-                    stage.schedule,
-                    steps=max(1, options.steps // len(learning)),
-                    lr=options.lr,
-                    warmup=0.1,
-                ),
-                evaluation=MediaEvaluationConfig((held_out,)),
-                precision="no",
-            )
-        )
-    return replace(recipe, stages=tuple(stages), seed=seed)
-
-
-def plain(model: Path) -> Recipe:
-    """InfoNCE over the batch, and nothing else."""
-    stage = {
-        "name": "train",
-        "kind": "multimodal",
-        "data": {"sources": [{"path": "train"}]},
-        "encoder": {"backbone": str(model), "settings": {"pooling": "last"}},
-        "objective": {"name": "infonce", "temperature": 0.02, "masks": ["duplicates"]},
+        found = _scores(outcome.start)
+        if found and not curve:
+            before = found
+            curve.append((step, _mean(found)))
+        last = 0
+        for line in file.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            last = int(row["step"])
+            if scores := _scores(row):
+                after = scores
+                curve.append((step + last, _mean(scores)))
+            elif last % 20 == 0:
+                losses.append((step + last, round(row["loss"], 3)))
+        step += last
+    return {
+        "before": before,
+        "after": after,
+        "start": _mean(before),
+        "end": _mean(after),
+        "curve": curve,
+        "losses": losses,
+        "steps": step,
     }
-    return recipe_from({"name": "infonce", "stages": [stage]}, MEDIA_STAGES)
+
+
+def _scores(values: Mapping[str, float]) -> dict[str, float]:
+    return {
+        key.removesuffix(f"/{METRIC}"): round(value, 4)
+        for key, value in values.items()
+        if key.endswith(f"/{METRIC}")
+    }
+
+
+def _mean(scores: Mapping[str, float]) -> float:
+    return round(statistics.mean(scores.values()), 4)
+
+
+def run(recipe: Recipe, folder: Path) -> dict[str, Any]:
+    """One run from its start."""
+    shutil.rmtree(folder, ignore_errors=True)
+    busy = time.process_time()
+    found = measured(run_recipe(recipe, more=MEDIA_RUNNERS))
+    return {**found, "cpu_seconds": round(time.process_time() - busy, 1)}
+
+
+def plain_name(recipe: Recipe) -> str:
+    """Plain runs are shared by recipes of the same pairs and test sets."""
+    small = "rerank" if "rerank" in repr([stage.kind for stage in recipe.stages]) else ""
+    late = "late" if "maxsim" in repr(recipe.stages) and kinds_of(recipe) == {"T-VD"} else ""
+    return " ".join(filter(None, ["infonce", *sorted(kinds_of(recipe)), small, late]))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, default=Path("runs/media_gains"))
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--cache", type=Path, default=Path("runs/features"))
+    parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--only", nargs="*", default=[])
-    options = parser.parse_args()
-    model = small_model(options.work / "model")
-    train, test = write_data(options.data.resolve(), options.work / "data")
-    names = options.only or ["infonce", *NAMES]
-    found: dict[str, list[dict[str, float]]] = {}
-    for seed in range(options.seeds):
-        for name in names:
-            made = plain(model)
-            if name != "infonce":
-                made = load_recipe(RECIPES / f"{name}.yaml", [], MEDIA_STAGES)
-            recipe = at_size(made, model, train, test, options, seed)
-            recipe = replace(recipe, output=str(options.work / f"{name}-{options.steps}-{seed}"))
-            started = time.perf_counter()
-            outcomes = run_recipe(recipe, more=MEDIA_RUNNERS)
-            measured = [one for one in outcomes.values() if one.metrics.get(f"test/{METRIC}")]
-            score, start = (
-                measured[-1].metrics[f"test/{METRIC}"],
-                measured[0].start[f"test/{METRIC}"],
+    parser.add_argument("--result", default="recipes")
+    args = parser.parse_args()
+    logging.getLogger("mmembed").setLevel(logging.ERROR)
+    torch.set_num_threads(1)
+    pictures = Pictures(args.work / "pictures", args.cache)
+    rows = write_rows(args.data.resolve(), args.work.resolve() / "rows", pictures)
+    some = sorted((args.work / "pictures").glob("*.png"))[::10]
+    recipes = {
+        file.stem: load_recipe(file, [], MEDIA_STAGES)
+        for file in sorted(RECIPES.glob("*.yaml"))
+        if file.stem not in NOT_HERE
+    }
+    order = [ALIGNED, *(name for name in recipes if name != ALIGNED)]
+    file = RESULTS / f"{args.result}.json"
+    kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    budget = {"steps": args.steps, "batch": args.batch, "lr": args.lr}
+    runs = kept.get("runs", {}) if kept.get("budget") == budget else {}
+    with small_models():
+        for seed in args.seeds:
+            work = args.work.resolve() / f"seed-{seed}"
+            setting = Setting(
+                start_folder(work / "start", some, seed),
+                work / f"plain-{ALIGNED}" / "train" / "model",
+                rows,
+                **budget,
+                seed=seed,
             )
-            taken = time.perf_counter() - started
-            found.setdefault(name, []).append({"start": start, "after": score, "seconds": taken})
-            print(name, seed, round(start, 4), round(score, 4), f"{taken:.0f} s", flush=True)
-            _write(found, options, train, test)
+            for name in order:
+                if args.only and name not in args.only and name != ALIGNED:
+                    continue
+                jobs = {
+                    plain_name(recipes[name]): (plain, work / f"plain-{name}"),
+                    name: (at_size, work / name),
+                }
+                for key, (make, folder) in jobs.items():
+                    done = runs.setdefault(key, {})
+                    if str(seed) in done:
+                        continue
+                    done[str(seed)] = run(make(recipes[name], setting, folder), folder)
+                    told = {k: done[str(seed)][k] for k in ("start", "end", "cpu_seconds")}
+                    print(key, seed, told, flush=True)
+                    if name != ALIGNED:
+                        shutil.rmtree(folder)
+                    _write(args.result, runs, recipes, budget)
 
 
-def _write(found: dict[str, Any], options: Any, train: Path, test: Path) -> None:
-    table = {}
-    base = [run["after"] for run in found.get("infonce", [])]
-    for name, runs in found.items():
-        after = [run["after"] for run in runs]
-        table[name] = {
-            "start": [round(run["start"], 4) for run in runs],
-            "after": [round(value, 4) for value in after],
-            "mean": round(statistics.mean(after), 4),
-            "deviation": round(statistics.stdev(after), 4) if len(after) > 1 else None,
-        }
-        if base:
-            pairs = list(zip(after, base, strict=False))
-            table[name]["over_infonce"] = round(statistics.mean(a - b for a, b in pairs), 4)
+def _write(result: str, runs: Any, recipes: Mapping[str, Recipe], budget: Any) -> None:
     write_result(
-        "media_gains",
+        result,
         {
+            "what": f"held-out {METRIC} of short runs of multimodal recipes over a small start",
+            "command": "python benchmarks/media_gains.py",
+            "budget": budget,
+            "pairs": PAIRS,
+            "plain": {name: plain_name(recipe) for name, recipe in recipes.items()},
+            "not_here": list(NOT_HERE),
+            "runs": runs,
             "machine": facts("torch", "transformers"),
-            "what": f"test {METRIC}, text to image, of a random Qwen2-VL of two million parameters",
-            "rows": {
-                p.stem: len(p.read_text(encoding="utf-8").splitlines()) for p in (train, test)
-            },
-            "steps": options.steps,
-            "batch": options.batch,
-            "lr": options.lr,
-            "seeds": options.seeds,
-            "recipes": table,
         },
     )
 
