@@ -173,6 +173,7 @@ def main() -> None:
         },
         "memory_mb": {
             "mean of the first third": round(float(np.mean(memory[:third])), 1),
+            "mean of the second third": round(float(np.mean(memory[third : 2 * third])), 1),
             "mean of the last third": round(float(np.mean(memory[-third:])), 1),
             "most": round(max(memory), 1),
         },

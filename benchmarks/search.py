@@ -6,7 +6,8 @@
 The vectors are token states of all-MiniLM-L6-v2 over textbook paragraphs (openstax_text), projected
 to 128 dimensions by a fixed random rotation: a "page" is the tokens of about 40 words, a query the
 first 14 words of a passage that is in no page. They are made once and kept in CACHE. Dense vectors
-are means of a page's tokens up to 20,000, and single token states above that.
+are means of a page's tokens up to 20,000, single token states above that, and above 900,000 also
+the directions between two that follow each other.
 
 Queries go through ``Index.search`` with a model that looks vectors up, so that everything but the
 model counts; the peers get the same vectors. Each query runs alone, and peers take turns with ours.
@@ -159,7 +160,7 @@ def dense(data: Path, cache: Path, size: int, queries: int) -> dict[str, Any]:
         matrix = np.stack([mean_of(page) for page in pages[:size]])
         questions = np.stack([mean_of(each) for each in asked[:queries]])
     else:
-        matrix = np.concatenate(pages)[:: max(1, sum(map(len, pages)) // size)][:size]
+        matrix = states(pages)[:: max(1, sum(map(len, pages)) // size)][:size]
         questions = np.concatenate(asked)[7 :: len(asked[0])][:queries]
     matrix, questions = matrix.astype(np.float32), questions.astype(np.float32)
     group = np.arange(size) % 10
@@ -194,6 +195,13 @@ def dense(data: Path, cache: Path, size: int, queries: int) -> dict[str, Any]:
     finally:
         shutil.rmtree(folder)
     return result
+
+
+def states(pages: list[np.ndarray]) -> np.ndarray:
+    """Token states, and after them the directions between two that follow each other."""
+    tokens = np.concatenate(pages)
+    between = tokens[:-1] + tokens[1:]
+    return np.concatenate([tokens, between / np.linalg.norm(between, axis=1, keepdims=True)])
 
 
 def peers(
