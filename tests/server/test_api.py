@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import json
+import re
+import shutil
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browsing import serving
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -444,3 +449,23 @@ def test_the_official_client(model: Embedder) -> None:
             client.embeddings.create(model="gpt", input="x")
         with pytest.raises(openai.AuthenticationError):
             client.with_options(api_key="wrong").models.list()
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/serving.md"])
+def test_curl_as_the_documentation_writes_it(
+    model: Embedder, page: str, project_root: Path, tmp_path: Path
+) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    text = (project_root / page).read_text(encoding="utf-8")
+    command = re.search(r"^ {4}(curl \S+/v1/embeddings(?:[^\n]*\\\n)*[^\n]*)", text, re.MULTILINE)
+    assert command is not None
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "photo.jpg")
+    with serving(api_app(Service.of({"mini": model}))) as address:
+        line = command[1].replace("http://127.0.0.1:8000", address)
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=tmp_path, check=True, capture_output=True, timeout=200
+        )
+    answer = json.loads(done.stdout)
+    assert answer["model"] == "mini"
+    assert {len(one["embedding"]) for one in answer["data"]} == {model.dim}
