@@ -70,6 +70,10 @@ class SwapBranches:
             b"\n" in code.source[others[0].start : second[0]]
         ) and code.syntax.newline_ends:
             raise RefusedError("branches-laid-out-differently")
+        of_rows = any(b"\n" in code.source[slice(*each)] for each in (first, second))
+        # Only the first row of a block would get the other's indentation.
+        if code.syntax.indented and of_rows and _before(code, first) != _before(code, second):
+            raise RefusedError("branches-indented-differently")
         if b"//" in code.source[first[0] : first[1]].splitlines()[-1]:
             raise RefusedError("comment-ends-the-branch")
         yield replaced(code, condition, negated(code, condition))
@@ -85,6 +89,11 @@ def _else_block(code: Code, alternative: Node) -> Node:
     if not blocks or alternative.type in ("elsif", "elif_clause", "else_if_clause"):
         raise RefusedError("else-if")
     return blocks[0]
+
+
+def _before(code: Code, span: tuple[int, int]) -> bytes:
+    """What stands before a block on its first row."""
+    return code.source[code.line_start(span[0]) : span[0]]
 
 
 def _span(code: Code, block: Node) -> tuple[int, int]:

@@ -149,6 +149,14 @@ def test_branches_that_bind_or_chain_are_refused() -> None:
     assert refusals("rust", binding, SwapBranches()) == {"condition-binds-names"}
 
 
+def test_branches_of_different_indentation_are_exchanged_if_they_have_one_row_each() -> None:
+    uneven = "def f(a):\n if a:\n  b()\n else:\n    {}\n"
+    (after,) = results("python", uneven.format("c()"), SwapBranches())
+    assert after == "def f(a):\n if not (a):\n  c()\n else:\n    b()\n"
+    two_rows = uneven.format("c()\n    d()")
+    assert refusals("python", two_rows, SwapBranches()) == {"branches-indented-differently"}
+
+
 def test_dependent_statements_are_not_exchanged() -> None:
     source = "def f():\n    a = 1\n    b = a\n    c = 2\n    return b\n"
     (after,) = results("python", source, PermuteStatements())
