@@ -13,7 +13,9 @@ from typing import Any
 from gains_table import between, summary, verdict
 from machine import RESULTS
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "code-training.md"
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "code-training.md"
+RECIPES = ROOT / "configs" / "recipes" / "code"
 FILE = RESULTS / "code_recipe_gains.json"
 MARKS = ("<!-- code_recipe_gains: begin -->\n", "<!-- code_recipe_gains: end -->\n")
 
@@ -38,9 +40,16 @@ def table(runs: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def missing(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Which recipes were not run yet, if any."""
+    found = {run["recipe"] for run in runs}
+    names = [file.stem for file in sorted(RECIPES.glob("*.yaml")) if file.stem not in found]
+    return f"\nNot run yet: {', '.join(names)}.\n" if names else ""
+
+
 def written(page: str, runs: Sequence[Mapping[str, Any]]) -> str:
     """The page with the table of these runs."""
-    return between(page, MARKS, f"{summary(runs)}\n{table(runs)}")
+    return between(page, MARKS, f"{summary(runs)}\n{table(runs)}{missing(runs)}")
 
 
 if __name__ == "__main__":

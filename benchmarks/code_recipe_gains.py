@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from code_gains_table import FILE, runs_of
+from code_gains_table import FILE, RECIPES, runs_of
 from machine import facts, write_result
 from recipe_gains import MINILM, compared, teacher_model
 from small_recipes import Start, at_size, leaves, stage_at_size
@@ -38,7 +38,6 @@ from mmembed.gpte.config import EvaluationSet, SourceConfig
 from mmembed.gpte.recipe import Recipe, Stage, TrainStage, load_recipe
 from mmembed.gpte.tiny import Shape, tiny_model
 
-RECIPES = Path("configs/recipes/code")
 DATA = Path("data/code")
 SHAPE = Shape(width=128, layers=2)
 VOCABULARY = 4096
