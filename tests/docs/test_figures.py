@@ -154,7 +154,8 @@ def figures(statement: str) -> tuple[list[str], list[str]]:
 
     Versions, commands, the levels of intervals ("95 %") and bare integers are not.
     """
-    plain = re.sub(r"`[^`]*`|sentence-transformers [\d.]+|\d+\.\d+\.\d+", "", statement)
+    named = r"`[^`]*`|sentence-transformers\s[\d.]+|\d+\.\d+\.\d+|[A-Za-z]-\d+\.\d+"
+    plain = re.sub(named, "", statement)
     shares = SHARE.findall(plain)
     rest = SHARE.sub("", plain)
     units = [one.replace(",", "") for one in UNIT.findall(rest)]
