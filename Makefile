@@ -5,7 +5,7 @@ FULL   ?= .venv-full
 BIN    := $(VENV)/bin
 DEMO   := demo-index
 
-.PHONY: demo test test-full lint types check docs train-mini clean
+.PHONY: demo test test-full newcomer lint types check docs train-mini clean
 
 # --- the main job: index the samples and this repository, then search them -------------------
 MEDIA  := $(BIN)/mmembed search -q
@@ -28,9 +28,13 @@ demo: $(VENV)/.light
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2  # two workers, one thread each
 
+# What a newcomer does, in a clone and an environment of its own: a quarter of an hour.
+newcomer: $(VENV)/.dev
+	$(BIN)/python -m pytest -m newcomer tests/newcomer
+
 # torchvision and open_clip pull a CUDA build of torch, so they live in an environment of their own.
 test-full: $(FULL)/.full
-	$(FULL)/bin/python -m pytest tests/full tests/presets/test_late_scores.py
+	$(FULL)/bin/python -m pytest tests/full tests/presets/test_late_scores.py tests/evaluation/test_coir.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -64,7 +68,8 @@ $(FULL)/.full: pyproject.toml constraints/full.txt
 	test -x $(FULL)/bin/python || $(PYTHON) -m venv $(FULL)
 	$(FULL)/bin/pip install -q -c constraints/full.txt -e '.[open-clip,dev]'
 	# Compared with in tests; their own pins would take torch and transformers back.
-	$(FULL)/bin/pip install -q --no-deps colpali-engine==0.3.18 pylate==1.6.0 sqlitedict==2.1.0 voyager==2.2.3
+	$(FULL)/bin/pip install -q --no-deps colpali-engine==0.3.18 pylate==1.6.0 sqlitedict==2.1.0 voyager==2.2.3 \
+	    coir-eval==0.7.0 faiss-cpu==1.15.1
 	@touch $@
 
 clean:
