@@ -226,9 +226,14 @@ def test_large_matrices_are_never_held_whole(monkeypatch: pytest.MonkeyPatch) ->
     assert max(seen) == score_engine._TILE_ROWS * 300 < 300 * 300 // 4
 
 
-def test_kernels_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_run_where_they_are_asked_for_and_there_is_a_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(fused, "_has_triton", lambda: True)
+    monkeypatch.delenv("MMEMBED_TRITON", raising=False)
+    assert not fused.kernels_run(torch.device("cuda"))
+    monkeypatch.setenv("MMEMBED_TRITON", "1")
     assert fused.kernels_run(torch.device("cuda"))
     assert not fused.kernels_run(torch.device("cpu"))
-    monkeypatch.setenv("MMEMBED_TRITON", "0")
+    monkeypatch.setattr(fused, "_has_triton", lambda: False)
     assert not fused.kernels_run(torch.device("cuda"))

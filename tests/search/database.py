@@ -24,9 +24,16 @@ class Database:
     def __init__(self, programs: Path) -> None:
         self._programs = programs
         # Not below the folder of the tests, which another user cannot enter: see _user.
-        self._folder = Path(tempfile.mkdtemp(prefix="mmembed-postgres-"))
+        self._home = Path(tempfile.mkdtemp(prefix="mmembed-postgres-"))
+        self._folder = self._home / "data"
+        self._folder.mkdir()
         if _user():
-            shutil.chown(self._folder, _user())
+            package = programs.parents[1]
+            for each in (package, package.with_suffix(".libs")):
+                shutil.copytree(each, self._home / each.name, symlinks=True)
+            self._programs = self._home / programs.relative_to(package.parent)
+            for folder in (self._home, self._folder):
+                shutil.chown(folder, _user())
         self._run("initdb", "--username=postgres", "--auth=trust", "--encoding=utf8", "--no-sync")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -73,7 +80,7 @@ class Database:
         """End the server, and delete what it kept."""
         self.process.send_signal(signal.SIGINT)
         self.process.wait(60)
-        shutil.rmtree(self._folder)
+        shutil.rmtree(self._home)
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [self._programs / program, "-D", self._folder, *arguments]

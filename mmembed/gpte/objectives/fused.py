@@ -25,8 +25,11 @@ def _has_triton() -> bool:
 
 
 def kernels_run(device: torch.device) -> bool:
-    """Whether Triton's kernels run on a device; ``MMEMBED_TRITON=0`` keeps to PyTorch."""
-    wanted = os.environ.get("MMEMBED_TRITON", "1") != "0"
+    """Whether Triton's kernels run on a device: with ``MMEMBED_TRITON=1``, on a GPU.
+
+    They have to be asked for until a card is found on which they beat PyTorch's tiles.
+    """
+    wanted = os.environ.get("MMEMBED_TRITON", "0") == "1"
     return wanted and device.type == "cuda" and _has_triton()
 
 
