@@ -31,7 +31,6 @@ UNRECORDED = "not recorded"
 # itself computes from recorded numbers. A measured one is not listed: name its result beside it.
 GIVEN = {
     "README.md": {
-        "445": "of encode_memory.json, as docs/benchmarks.md says",
         "6": "as clone_times.py measures",
         "13": "as clone_times.py measures",
     },
