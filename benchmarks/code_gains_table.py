@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gains_table import between, summary, verdict
+from gains_table import summary, verdict
 from machine import RESULTS
+from marked import between
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "code-training.md"
@@ -49,7 +50,7 @@ def missing(runs: Sequence[Mapping[str, Any]]) -> str:
 
 def written(page: str, runs: Sequence[Mapping[str, Any]]) -> str:
     """The page with the table of these runs."""
-    return between(page, MARKS, f"{summary(runs)}\n{table(runs)}{missing(runs)}")
+    return between(page, MARKS, f"{summary(runs)}\n{table(runs)}{missing(runs)}", PAGE)
 
 
 if __name__ == "__main__":

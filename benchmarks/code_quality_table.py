@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gains_table import between
 from machine import RESULTS
+from marked import between
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "code-search.md"
 FILE = RESULTS / "code_quality.json"
@@ -45,7 +45,7 @@ def _interval(told: Mapping[str, Any]) -> str:
 
 def written(page: str) -> str:
     """The page with the table of the result that is there."""
-    return between(page, MARKS, table(json.loads(FILE.read_text(encoding="utf-8"))))
+    return between(page, MARKS, table(json.loads(FILE.read_text(encoding="utf-8"))), PAGE)
 
 
 if __name__ == "__main__":

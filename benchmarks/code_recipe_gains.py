@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,17 +28,15 @@ from typing import Any
 import torch
 from code_gains_table import FILE, RECIPES, runs_of
 from machine import facts, write_result
-from recipe_gains import MINILM, compared, teacher_model
+from recipe_gains import MINILM, SHAPE, compared, models_over, teacher_model
 from small_recipes import Start, at_size, leaves, stage_at_size
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from codeembed.training.stages import CODE_RUNNERS, CODE_STAGES, FilterStage, ViewStage
 from mmembed.gpte.config import EvaluationSet, SourceConfig
 from mmembed.gpte.recipe import Recipe, Stage, TrainStage, load_recipe
-from mmembed.gpte.tiny import Shape, tiny_model
 
 DATA = Path("data/code")
-SHAPE = Shape(width=128, layers=2)
 VOCABULARY = 4096
 BATCH = 32
 TOKENS = 96
@@ -87,29 +84,17 @@ def vectors_of(tokenizer: Tokenizer) -> torch.Tensor:
     return vectors / vectors.std()
 
 
+def byte_words() -> tuple[Tokenizer, torch.Tensor]:
+    tokens = byte_tokens()
+    return tokens, vectors_of(tokens)
+
+
 def start_of(work: Path, recipes: Sequence[Recipe], steps: int) -> Start:
     """Random layers of the recipes' architectures over word vectors."""
-    import transformers as hf
-
     families = {s.encoder.family for r in recipes for s in r.stages if isinstance(s, TrainStage)}
-    missing = [family for family in sorted(families) if not (work / family / "vectors").exists()]
-    if missing:
-        tokens = byte_tokens()
-        vectors = vectors_of(tokens)
-        for family in missing:
-            folder = work / family
-            shutil.rmtree(folder, ignore_errors=True)
-            tiny_model(family, folder, shape=SHAPE, words=tokens)
-            kind = getattr(hf, hf.AutoConfig.from_pretrained(folder).architectures[0])
-            model = kind.from_pretrained(folder)
-            weights = model.get_input_embeddings().weight
-            with torch.no_grad():
-                weights[: len(vectors)] = vectors * weights.std()
-            model.save_pretrained(folder)
-            (folder / "vectors").touch()
     return Start(
         name="words",
-        models={family: str(work / family) for family in families},
+        models=models_over(byte_words, work, sorted(families)),
         masked="",
         teacher=teacher_model(work / "teacher"),
         data=DATA,

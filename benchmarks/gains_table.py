@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from machine import RESULTS
+from marked import between
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- recipe_gains: begin -->\n", "<!-- recipe_gains: end -->\n"
@@ -98,22 +99,9 @@ def earlier(runs: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def between(page: str, marks: tuple[str, str], text: str) -> str:
-    """The page with the text between its marks.
-
-    Raises:
-        SystemExit: the page lacks the marks.
-    """
-    head, begin, rest = page.partition(marks[0])
-    _, end, tail = rest.partition(marks[1])
-    if not begin or not end:
-        raise SystemExit(f"{DOCS}: has no {marks[0].strip()} ... {marks[1].strip()}")
-    return f"{head}{begin}{text}{end}{tail}"
-
-
 def written(page: str, runs: Sequence[Mapping[str, Any]]) -> str:
     """The page with the table of these runs."""
-    return between(page, (BEGIN, END), f"{summary(runs)}\n{table(runs)}")
+    return between(page, (BEGIN, END), f"{summary(runs)}\n{table(runs)}", DOCS)
 
 
 def runs_of(name: str) -> list[dict[str, Any]]:
@@ -131,7 +119,7 @@ def main() -> None:
         print(table(runs))
         return
     page = written(DOCS.read_text(encoding="utf-8"), runs)
-    page = between(page, EARLIER, earlier(runs_of("recipe_gains_earlier")))
+    page = between(page, EARLIER, earlier(runs_of("recipe_gains_earlier")), DOCS)
     DOCS.write_text(page, encoding="utf-8")
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from marked import between
 from mteb_agreement import text_sets
 
 from mmembed.evaluation.benchmarks import BENCHMARKS
@@ -32,11 +33,8 @@ def rendered(page: str, name: str, result: Result) -> str:
         result: what the result's file holds.
     """
     start, end = (f"<!-- {name.replace('_', ' ')}: {side} -->\n" for side in ("start", "end"))
-    before, found, rest = page.partition(start)
-    _, closed, after = rest.partition(end)
-    if not found or not closed:
-        raise SystemExit(f"{PAGE}: the marks {start.strip()} and {end.strip()} are missing")
-    return before + start + "".join(f"{line}\n" for line in TABLES[name](result)) + end + after
+    lines = "".join(f"{line}\n" for line in TABLES[name](result))
+    return between(page, (start, end), lines, PAGE)
 
 
 def _local(result: Result) -> Iterator[str]:

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from marked import between
+
 __all__ = ["write_tables"]
 
 _ROOT = Path(__file__).resolve().parents[1]
 _PAGE = _ROOT / "docs" / "mini.md"
 _CARD = _ROOT / "mmembed" / "models" / "mini" / "README.md"
-_START, _END = "<!-- tables: start -->", "<!-- tables: end -->"
+_MARKS = ("<!-- tables: start -->\n", "<!-- tables: end -->")
 
 
 def write_tables(result: Mapping[str, Any]) -> None:
@@ -22,12 +24,8 @@ def write_tables(result: Mapping[str, Any]) -> None:
 
 def _fill(page: Path, lines: Iterator[str]) -> None:
     text = page.read_text(encoding="utf-8")
-    before, found, rest = text.partition(_START)
-    _, closed, after = rest.partition(_END)
-    if not found or not closed:
-        raise SystemExit(f"{page}: the marks {_START} and {_END} are missing")
-    tables = "\n".join(lines)
-    page.write_text(f"{before}{_START}\n{tables}\n{_END}{after}", encoding="utf-8")
+    tables = "".join(f"{line}\n" for line in lines)
+    page.write_text(between(text, _MARKS, tables, page), encoding="utf-8")
 
 
 def _short(result: Mapping[str, Any]) -> Iterator[str]:

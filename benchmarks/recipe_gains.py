@@ -166,28 +166,11 @@ def words_under(
     lr: float,
 ) -> Start:
     """The recipes' architectures over word vectors, with layers that ``draw`` may draw anew."""
-    import transformers as hf
-
     data = samples(work / "data")
     wanted = sorted({f for recipe in recipes for f in families(recipe)} | {"bert"})
     # transformers gives every qwen2 folder Qwen's own splitting of words: Qwen3 stands in.
     wanted = ["qwen3" if family == "qwen2" else family for family in wanted]
-    models = {family: str(work / family) for family in wanted}
-    missing = [family for family in wanted if not (work / family / "vectors").exists()]
-    if missing:
-        tokens, vectors = words_of(data)
-        for family in missing:
-            folder = work / family
-            shutil.rmtree(folder, ignore_errors=True)
-            tiny_model(family, folder, shape=SHAPE, words=tokens)
-            kind = getattr(hf, hf.AutoConfig.from_pretrained(folder).architectures[0])
-            model = kind.from_pretrained(folder)
-            draw(model)
-            table = model.get_input_embeddings().weight
-            with torch.no_grad():
-                table[: len(vectors)] = vectors * table.std()
-            model.save_pretrained(folder)
-            (folder / "vectors").touch()
+    models = models_over(lambda: words_of(data), work, wanted, draw)
     return Start(
         name=name,
         models=models | {"qwen2": models.get("qwen3", "")},
@@ -201,6 +184,38 @@ def words_under(
         lr=lr,
         head_lr=3e-3,
     )
+
+
+def models_over(
+    words: Callable[[], tuple[Tokenizer, torch.Tensor]],
+    work: Path,
+    families: Sequence[str],
+    draw: Callable[[torch.nn.Module], None] = lambda model: None,
+) -> dict[str, str]:
+    """Folders of random models over vectors of words, by family; those that are there are kept.
+
+    Args:
+        words: a tokenizer and ``(tokens, SHAPE.width)`` vectors; asked where a model is missing.
+        draw: draws the layers anew.
+    """
+    import transformers as hf
+
+    missing = [family for family in families if not (work / family / "vectors").exists()]
+    if missing:
+        tokens, vectors = words()
+        for family in missing:
+            folder = work / family
+            shutil.rmtree(folder, ignore_errors=True)
+            tiny_model(family, folder, shape=SHAPE, words=tokens)
+            kind = getattr(hf, hf.AutoConfig.from_pretrained(folder).architectures[0])
+            model = kind.from_pretrained(folder)
+            draw(model)
+            table = model.get_input_embeddings().weight
+            with torch.no_grad():
+                table[: len(vectors)] = vectors * table.std()
+            model.save_pretrained(folder)
+            (folder / "vectors").touch()
+    return {family: str(work / family) for family in families}
 
 
 def keep_lengths(model: torch.nn.Module) -> None:
