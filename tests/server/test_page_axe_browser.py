@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from browsing import open_page, serving
+from browsing import open_page, serving, wait_until
 from colour_model import ColourModel, FakeCode
 from test_explain import coloured_library
 
@@ -37,7 +37,12 @@ STATES = {
 }
 
 
+# Results fade while another search runs; what is judged is the page once it has come to rest.
+AT_REST = "!document.querySelector('.busy') && !document.getAnimations().length"
+
+
 def violations(page: Page) -> list[str]:
+    wait_until(lambda: page.evaluate(AT_REST))
     return [
         f"{found['impact']}: {found['id']}: {node['html'][:120]}"
         for found in axe.Axe().run(page).response["violations"]
