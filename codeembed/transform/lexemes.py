@@ -78,7 +78,10 @@ def _shape(code: Code) -> list[tuple[str, bytes]]:
             shape.append((node.type, code.bytes_of(node).strip()))
             index = node.last
             continue
-        if node.named and node.children and node.type not in comments:
+        if node.type in comments:  # some have parts of their own, such as Rust's doc comments
+            index = node.last
+            continue
+        if node.named and node.children:
             shape.append((node.type, b""))
         index += 1
     return shape

@@ -35,6 +35,5 @@ def fresh_name(code: Code, random: Random) -> str:
             check_free(code, name)
         except RefusedError:
             continue
-        if not code.syntax.strings_mention or word.encode() not in code.source:
-            return name
+        return name
     raise RefusedError("no-fresh-name")

@@ -57,7 +57,12 @@ RUNNERS = {
 
 
 def run_calls(
-    runner: Runner, sources: Sequence[str], function: str, inputs: Sequence[str]
+    runner: Runner,
+    sources: Sequence[str],
+    function: str,
+    inputs: Sequence[str],
+    *,
+    milliseconds: int = 250,
 ) -> list[list[str] | None]:
     """Call one function of several versions of a source on the same inputs, in one process.
 
@@ -66,17 +71,17 @@ def run_calls(
         sources: Versions of a source that defines ``function`` at its top level.
         function: Its name.
         inputs: Argument lists as JSON arrays.
+        milliseconds: Of wall time that a call may take; loading may take four times as long.
 
     Returns:
         For each source, one outcome an input: the returned value, the arguments afterwards and
-        what was printed, or the type of the error, or that the call took too long, as text. None
-        for a version that could not be loaded or was cut off by the limits.
+        what was printed, or the type of the error, or that the call or the loading took too long,
+        as text. None for a version that could not be loaded or was cut off by the limits.
     """
     with tempfile.TemporaryDirectory() as folder:
         job = Path(folder) / "job.json"
-        job.write_text(
-            json.dumps({"sources": list(sources), "function": function, "inputs": list(inputs)})
-        )
+        asked = {"sources": list(sources), "function": function, "inputs": list(inputs)}
+        job.write_text(json.dumps({**asked, "milliseconds": milliseconds}))
         driver = resources.files("codeembed.transform") / "drivers" / runner.driver
         script = Path(folder) / runner.driver
         script.write_bytes(driver.read_bytes())

@@ -80,9 +80,11 @@ def variables(code: Code, function: Node) -> tuple[Variable, ...]:
 
 
 def check_free(code: Code, name: str) -> None:
-    """Refuse a name that anything in the source already has."""
+    """Refuse a name that anything in the source already has, format strings included."""
     bare = name.removeprefix(code.syntax.sigil)
     if bare in code.words or name in code.words or bare in code.syntax.keywords:
+        raise RefusedError("name-taken")
+    if code.syntax.strings_mention and bare in _string_words(code, code.root):
         raise RefusedError("name-taken")
 
 
@@ -242,6 +244,7 @@ def _poison(code: Code, function: Node) -> str:
     return ""
 
 
+@lru_cache(maxsize=128)
 def _string_words(code: Code, function: Node) -> frozenset[str]:
     words: set[str] = set()
     for node in code.below(function):

@@ -5,7 +5,9 @@ const vm = require("vm");
 const util = require("util");
 
 const job = JSON.parse(fs.readFileSync("job.json", "utf8"));
-const limit = 250;
+const limit = job.milliseconds;
+const tooLong = (error) => error && error.code === "ERR_SCRIPT_EXECUTION_TIMEOUT";
+const answer = (place, values) => fs.writeSync(1, JSON.stringify([place, values]) + "\n");
 const show = (value) =>
   util
     .inspect(value, { depth: 6, sorted: true, maxArrayLength: 200, maxStringLength: 2000 })
@@ -19,9 +21,10 @@ job.sources.forEach((source, place) => {
   };
   const context = vm.createContext({ console: { log, error: log, warn: log, info: log } });
   try {
-    vm.runInContext(source, context, { timeout: 1000 });
+    vm.runInContext(source, context, { timeout: 4 * limit });
     vm.runInContext(`globalThis.__f = ${job.function}`, context, { timeout: limit });
   } catch (error) {
+    if (tooLong(error)) answer(place, job.inputs.map(() => "too long"));
     return;
   }
   const values = job.inputs.map((text) => {
@@ -32,9 +35,9 @@ job.sources.forEach((source, place) => {
       const value = vm.runInContext("__f(...__a)", context, { timeout: limit });
       return `${show(value)} | ${show(context.__a)} | ${printed.slice(0, 500)}`;
     } catch (error) {
-      if (error && error.code === "ERR_SCRIPT_EXECUTION_TIMEOUT") return "too long";
+      if (tooLong(error)) return "too long";
       return `${error && error.name} | ${printed.slice(0, 500)}`;
     }
   });
-  fs.writeSync(1, JSON.stringify([place, values]) + "\n");
+  answer(place, values);
 });

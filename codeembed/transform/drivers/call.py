@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+_TOO_LONG = "too long"
+
 
 class _TooLongError(BaseException):
     pass
@@ -33,16 +35,16 @@ def _shown(value: Any) -> str:
     return _IDENTITY.sub("<object>", repr(value))[:2000]
 
 
-def _call(function: Callable[..., Any], arguments: list[Any]) -> str:
+def _call(function: Callable[..., Any], arguments: list[Any], seconds: float) -> str:
     given = copy.deepcopy(arguments)
     printed = io.StringIO()
-    signal.setitimer(signal.ITIMER_REAL, 0.25)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
             value = _shown(function(*given))
         return f"{value} | {_shown(given)} | {printed.getvalue()[:500]}"
     except _TooLongError:
-        return "too long"
+        return _TOO_LONG
     except BaseException as error:
         return f"{type(error).__name__} | {printed.getvalue()[:500]}"
     finally:
@@ -58,17 +60,22 @@ def _main() -> None:
     signal.signal(signal.SIGALRM, _alarm)
     sys.setrecursionlimit(600)
     inputs = [json.loads(each) for each in job["inputs"]]
+    seconds = job["milliseconds"] / 1000
     for place, source in enumerate(job["sources"]):
         names: dict[str, Any] = {"__name__": "sample"}
-        signal.setitimer(signal.ITIMER_REAL, 1.0)
+        signal.setitimer(signal.ITIMER_REAL, 4 * seconds)
         try:
             exec(compile(source, "sample", "exec", dont_inherit=True), names)
             function = names[job["function"]]
+        except _TooLongError:
+            values = [_TOO_LONG] * len(inputs)
         except BaseException:
             continue
+        else:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            values = [_call(function, arguments, seconds) for arguments in inputs]
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
-        values = [_call(function, arguments) for arguments in inputs]
         answer.write(json.dumps([place, values]) + "\n")
         answer.flush()
 

@@ -6,11 +6,19 @@ from collections.abc import Iterable, Iterator
 from random import Random
 
 from codeembed.transform.edit import Replacement
+from codeembed.transform.lexemes import is_atom
 from codeembed.transform.names import WORDS
 from codeembed.transform.op import RefusedError, Site
 from codeembed.transform.tree import Code, Node
 
-__all__ = ["InsertComment", "InsertDocstring", "RemoveComment", "RemoveDocstring", "statements"]
+__all__ = [
+    "InsertComment",
+    "InsertDocstring",
+    "RemoveComment",
+    "RemoveDocstring",
+    "own_line",
+    "statements",
+]
 
 _READS_DOCSTRINGS = (b"__doc__", b"doctest", b"docopt")
 
@@ -31,6 +39,26 @@ def statements(code: Code) -> Iterator[Node]:
                 yield child
 
 
+def own_line(code: Code, node: Node) -> int:
+    """Where the line of a statement begins, before which a line of its own may stand.
+
+    Raises:
+        RefusedError: the statement shares its line, continues one, or stands inside a string.
+    """
+    start = code.line_start(node.start)
+    if not code.begins_line(node) or start < code.offset:
+        raise RefusedError("statement-shares-its-line")
+    if code.source[:start].rstrip(b"\r\n").endswith(b"\\"):
+        raise RefusedError("line-is-continued")
+    _refuse_string(code, node)
+    return start
+
+
+def _refuse_string(code: Code, node: Node) -> None:
+    if any(is_atom(code, above) for above in node.ancestors()):
+        raise RefusedError("inside-a-string")
+
+
 class RemoveComment:
     """Drop a comment, with its line if nothing else is there."""
 
@@ -46,6 +74,7 @@ class RemoveComment:
         text = code.bytes_of(node)
         if text.startswith(code.syntax.pragma) or b'import "C"' in code.source:
             raise RefusedError("read-by-a-tool")
+        _refuse_string(code, node)
         start, end = node.start, node.end
         # Some grammars count the line end as part of the comment; the line must still end.
         end -= len(text) - len(text.rstrip(b"\r\n"))
@@ -78,11 +107,7 @@ class InsertComment:
     def rewrite(self, code: Code, site: Site, random: Random) -> Iterable[Replacement]:
         """Valid wherever a statement begins a line."""
         node = site.node
-        start = code.line_start(node.start)
-        if not code.begins_line(node) or start < code.offset:
-            raise RefusedError("statement-shares-its-line")
-        if code.source[:start].rstrip(b"\r\n").endswith(b"\\"):
-            raise RefusedError("line-is-continued")
+        start = own_line(code, node)
         words = " ".join(random.sample(WORDS, 3))
         text = code.indent(node) + code.syntax.comment.format(words).encode() + code.newline
         yield Replacement(start, b"", text)

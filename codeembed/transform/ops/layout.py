@@ -9,7 +9,7 @@ from random import Random
 from codeembed.transform.edit import Replacement
 from codeembed.transform.lexemes import Lexeme, lexemes, same_tokens
 from codeembed.transform.op import RefusedError, Site
-from codeembed.transform.ops.comments import statements
+from codeembed.transform.ops.comments import own_line, statements
 from codeembed.transform.tree import Code
 
 __all__ = ["BlankLine", "Compress", "Reindent", "Respace"]
@@ -47,13 +47,7 @@ class BlankLine:
 
     def rewrite(self, code: Code, site: Site, random: Random) -> Iterable[Replacement]:
         """Valid wherever a statement begins a line that does not continue another."""
-        node = site.node
-        start = code.line_start(node.start)
-        if not code.begins_line(node) or start < code.offset:
-            raise RefusedError("statement-shares-its-line")
-        if code.source[:start].rstrip(b"\r\n").endswith(b"\\"):
-            raise RefusedError("line-is-continued")
-        yield Replacement(start, b"", code.newline)
+        yield Replacement(own_line(code, site.node), b"", code.newline)
 
 
 class Reindent:

@@ -9,8 +9,8 @@ from codeembed.transform.edit import Edit, Replacement
 from codeembed.transform.lexemes import same_tokens
 from codeembed.transform.op import Operation, Tally, changes, transform
 from codeembed.transform.ops.branches import SwapBranches
-from codeembed.transform.ops.comments import RemoveComment, RemoveDocstring
-from codeembed.transform.ops.layout import Compress, Reindent
+from codeembed.transform.ops.comments import InsertComment, RemoveComment, RemoveDocstring
+from codeembed.transform.ops.layout import BlankLine, Compress, Reindent
 from codeembed.transform.ops.loops import ForToWhile, WhileToEndless, WhileToFor
 from codeembed.transform.ops.operands import MirrorComparison
 from codeembed.transform.ops.rename import Canonicalise, RenameLocal, RenameParameter
@@ -173,6 +173,27 @@ def test_a_docstring_alone_leaves_pass() -> None:
 def test_comments_for_tools_stay() -> None:
     source = "def f(a):\n    b = a  # type: int\n    return b\n"
     assert refusals("python", source, RemoveComment()) == {"read-by-a-tool"}
+
+
+@pytest.mark.parametrize("operation", [RemoveComment(), InsertComment(), BlankLine()])
+def test_lines_inside_a_string_stay(operation: Operation) -> None:
+    source = 'def f(a)\n  "x #{a.map do |i|\n    # why\n    i\n  end.join}"\nend\n'
+    assert "inside-a-string" in refusals("ruby", source, operation)
+    assert all("# why\n    i" in each for each in results("ruby", source, operation))
+
+
+def test_doc_comments_are_comments() -> None:
+    source = "fn f() {\n    /// Doc\n    struct A {\n        b: bool,\n    }\n    g();\n}\n"
+    (after,) = results("rust", source, RemoveComment())
+    first, second = (Code.read(text.encode(), "rust") for text in (source, after))
+    assert "Doc" not in after
+    assert same_tokens(first, second)
+
+
+def test_names_that_a_format_string_may_mean_are_not_taken() -> None:
+    source = 'fn f(first: i32) {\n    println!("{v0}");\n    g(first);\n}\n'
+    assert refusals("rust", source, Canonicalise()) == {"no-variable-may-be-renamed"}
+    assert results("rust", source.replace("v0", "w0"), Canonicalise())
 
 
 def test_the_same_seed_makes_the_same_edit() -> None:

@@ -80,6 +80,26 @@ def test_runaway_code_is_cut_off(language: str, endless: str) -> None:
     assert results is None or results[0].differed == 0
 
 
+@pytest.mark.parametrize(
+    ("body", "differs"),
+    [("while a == 1: pass", 1), ("import time; time.sleep(0.4 * (a == 1))", 0)],
+    ids=["endless", "slow"],
+)
+def test_a_slow_version_agrees_and_an_endless_one_differs(body: str, differs: int) -> None:
+    source, version = b"def f(a):\n    return a\n", f"def f(a):\n    {body}\n    return a\n"
+    results = compare("python", source, [version.encode()], Target("f", 1), ["[1]", "[2]"])
+    assert results is not None
+    assert (results[0].agreed, results[0].differed) == (2 - differs, differs)
+
+
+def test_a_version_that_loads_slowly_is_not_taken_for_a_broken_one() -> None:
+    source = b"def f(a):\n    return a\n"
+    slow = b"import time\ntime.sleep(1.3)\n" + source
+    results = compare("python", source, [slow], Target("f", 1), ["[1]"])
+    assert results is not None
+    assert (results[0].agreed, results[0].differed, results[0].loaded) == (1, 0, True)
+
+
 def test_the_target_is_the_last_plain_function() -> None:
     code = Code.read(b"def g(*a):\n    pass\n\ndef f(a, b=1):\n    pass\n", "python")
     assert target_of(code) == Target("f", 2)
