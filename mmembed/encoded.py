@@ -36,6 +36,9 @@ class Encoded:
         text: words found while decoding, e.g. a page's text layer, for full-text search; None
             where there is nothing beyond the text the item came with.
         multi: ``(t, k)`` float32 unit vectors, one a token, where they were wanted.
+        boxes: ``(t, 4)`` float32: the part of the input's only picture that each row of ``multi``
+            was made of, as left, top, right and bottom in fractions of it; NaN for a token that is
+            no part of the picture. None where the model does not say.
         sparse: lexical weights, where they were wanted.
     """
 
@@ -44,4 +47,5 @@ class Encoded:
     error: InputError | None = None
     text: str | None = None
     multi: np.ndarray[Any, np.dtype[np.float32]] | None = field(default=None, repr=False)
+    boxes: np.ndarray[Any, np.dtype[np.float32]] | None = field(default=None, repr=False)
     sparse: SparseVector | None = field(default=None, repr=False)

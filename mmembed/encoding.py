@@ -22,7 +22,7 @@ from mmembed.backbones.base import Backbone
 from mmembed.encoded import Encoded, SparseVector
 from mmembed.errors import InputError
 from mmembed.gpte.protocols import Outputs
-from mmembed.gpte.rows import Row
+from mmembed.gpte.rows import Row, span_mask
 from mmembed.inputs.decode import Decoded, decode_stream
 from mmembed.inputs.decoded import DecodedItem, Page
 from mmembed.inputs.items import ItemLike
@@ -254,8 +254,20 @@ def _rows_of(outputs: Outputs, batch: Sequence[_Prepared]) -> Iterator[Encoded]:
             None if dense is None else dense[i],
             text=one.text,
             multi=None if multi is None else multi[i],
+            boxes=None if multi is None else _boxes_of(one.row, len(multi[i])),
             sparse=None if sparse is None else sparse[i],
         )
+
+
+def _boxes_of(row: Row | InputError, kept: int) -> Any:
+    """Where each of the row's ``kept`` token vectors lies on its picture, if that is known."""
+    if isinstance(row, InputError) or row.boxes is None:
+        return None
+    boxes = torch.full((row.tokens, 4), torch.nan)
+    boxes[span_mask([row], "visual")] = row.boxes
+    if kept < row.tokens:  # a model may leave its instruction without vectors
+        boxes = boxes[~span_mask([row], "instruction")]
+    return boxes.numpy()
 
 
 def _sparse(row: torch.Tensor) -> SparseVector:

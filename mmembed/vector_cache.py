@@ -166,6 +166,8 @@ def _packed(one: Encoded) -> bytes:
         arrays["vector"] = one.vector
     if one.multi is not None:
         arrays["multi"] = one.multi
+    if one.boxes is not None:
+        arrays["boxes"] = one.boxes
     if one.sparse is not None:
         arrays |= {"indices": one.sparse.indices, "weights": one.sparse.weights}
     if one.text is not None:
@@ -188,5 +190,6 @@ def _unpacked(value: bytes) -> Encoded:
             arrays.get("vector"),
             text=text,
             multi=arrays.get("multi"),
+            boxes=arrays.get("boxes"),
             sparse=sparse,
         )

@@ -20,6 +20,8 @@ class Row:
         tokens: length of the sequence the model will read, which is what the row costs.
         extras: tensors of this row alone (pixels, grids), by the family's own names.
         spans: named ``(start, stop)`` token ranges, e.g. ``"instruction"``, ``"visual"``.
+        boxes: ``(visual tokens, 4)`` float32: the part of its only picture that each visual token
+            was made of: left, top, right and bottom as fractions; None where that is not known.
         task: name of the task adapter that reads the row, or ``""`` for the model alone.
     """
 
@@ -27,6 +29,7 @@ class Row:
     tokens: int
     extras: dict[str, Tensor] = field(default_factory=dict)
     spans: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    boxes: Tensor | None = None
     task: str = ""
 
 

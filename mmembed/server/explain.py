@@ -1,7 +1,9 @@
 """Why a result was found: where on a photo or page, and when in a clip.
 
-Parts are embedded by themselves and compared with the query, so that any model can be asked: by the
-token vectors of those that have them (MaxSim, averaged over the query's tokens), else by cosine.
+A model of token vectors that says which patch each was made of is read patch by patch, as ColPali's
+maps are (Faysse et al. 2024): the mean similarity of the query's tokens with the patch. For others,
+overlapping parts are embedded by themselves and compared with the query: by token vectors where
+there are any (MaxSim, averaged over the query's tokens), else by cosine.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import numpy as np
 from fastapi import APIRouter, Query
@@ -37,6 +39,8 @@ _BUDGET = MediaBudget(max_pixels=900_000, max_input_pixels=40_000_000, max_frame
 _KEPT = 256
 _MAX_QUERY_CHARACTERS = 4000
 _UNPROCESSABLE = 422
+
+_Values: TypeAlias = "np.ndarray[Any, Any]"
 
 
 class Heat(BaseModel):
@@ -109,7 +113,51 @@ class _Kept:
 
 def _heat(model: EmbeddingModel, file: MediaFile, words: str) -> Heat:
     part = _decoded(file)
-    image: PILImage = part.image if isinstance(part, Page) else part
+    values = _of_patches(model, file, words)
+    if values is None:
+        values = _of_windows(model, file, words, part.image if isinstance(part, Page) else part)
+    rows, columns = values.shape
+    return Heat(rows=rows, columns=columns, values=np.round(values, 4).tolist())
+
+
+def _of_patches(model: EmbeddingModel, file: MediaFile, words: str) -> _Values | None:
+    """``(rows, columns)`` by the model's own patches; None where it does not tell them apart."""
+    if "multi" not in getattr(model, "outputs", ()):
+        return None
+    late = multi_vector_model(model)
+    (seen,) = late.encode_stream([file.item], role="document", output=("multi",))
+    if seen.multi is None or seen.boxes is None:
+        return None
+    (query,) = late.encode_stream([words], role="query", output=("multi",))
+    if query.error is not None:
+        raise RequestError(_UNPROCESSABLE, "q", f"q: {query.error.reason}")
+    assert query.multi is not None
+    placed = ~np.isnan(seen.boxes[:, 0])
+    values = (seen.multi[placed] @ query.multi.T).mean(axis=1)
+    return drawn(values, seen.boxes[placed])
+
+
+def drawn(values: _Values, boxes: _Values) -> _Values:
+    """Values of parts of a picture on the grid of its smallest parts: ``(rows, columns)``.
+
+    Args:
+        values: ``(n,)``.
+        boxes: ``(n, 4)`` left, top, right and bottom, in fractions of the picture, all multiples of
+            the smallest width and height; where several lie, their mean counts.
+    """
+    columns = round(1 / float((boxes[:, 2] - boxes[:, 0]).min()))
+    rows = round(1 / float((boxes[:, 3] - boxes[:, 1]).min()))
+    total, count = np.zeros((rows, columns)), np.zeros((rows, columns))
+    edges = np.rint(boxes * [columns, rows, columns, rows]).astype(int)
+    for value, (left, top, right, bottom) in zip(values, edges, strict=True):
+        total[top:bottom, left:right] += value
+        count[top:bottom, left:right] += 1
+    found: _Values = total / count
+    return found
+
+
+def _of_windows(model: EmbeddingModel, file: MediaFile, words: str, image: PILImage) -> _Values:
+    """``(rows, columns)`` by parts of the picture, each embedded by itself."""
     width, height = image.size
     step = max(width, height) / _STEPS
     rows, columns = (max(1, round(side / step)) for side in (height, width))
@@ -125,8 +173,7 @@ def _heat(model: EmbeddingModel, file: MediaFile, words: str) -> Heat:
                 min(height, round(box[3])),
             )
             windows.append(image.crop(corners))
-    values = _similarities(model, file, words, windows).reshape(rows, columns)
-    return Heat(rows=rows, columns=columns, values=np.round(values, 4).tolist())
+    return _similarities(model, file, words, windows).reshape(rows, columns)
 
 
 def _moments(model: EmbeddingModel, file: MediaFile, words: str) -> Moments:
@@ -157,7 +204,7 @@ def _decoded(file: MediaFile) -> Any:
 
 def _similarities(
     model: EmbeddingModel, file: MediaFile, words: str, pictures: Sequence[PILImage]
-) -> np.ndarray[Any, Any]:
+) -> _Values:
     """``(n,)`` float32: of the query with each picture; -1 for one the model cannot read."""
     late = "multi" in getattr(model, "outputs", ())
     if late:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
+from mmembed.backbones.vlm.visual import grid_boxes
 from mmembed.errors import InputError
 from mmembed.inputs.budget import MediaBudget
 from mmembed.inputs.decode import decode_item
@@ -38,6 +40,37 @@ class ColourModel:
             vector[:3] = total - total.mean()
             vector[3] = 1e-3
             yield Encoded(position, vector / np.linalg.norm(vector))
+
+
+class ColourPatches(ColourModel):
+    """The same with token vectors: one a word, and one a field of a grid of 8 by 6 on a picture."""
+
+    name = "colour patches"
+    outputs = ("dense", "multi")
+    rows, columns = 8, 6
+
+    def encode_stream(
+        self, items: Iterable[ItemLike], /, *, role: Role, output: Sequence[str] = ("dense",)
+    ) -> Iterator[Encoded]:
+        items = list(items)
+        for item, encoded in zip(items, super().encode_stream(items, role=role), strict=True):
+            if encoded.error is not None:
+                yield encoded
+                continue
+            part = decode_item(item, MediaBudget(max_pixels=40_000)).parts[0]
+            if isinstance(part, Page):
+                part = part.image
+            if isinstance(part, (str, Frames)):
+                yield replace(encoded, multi=encoded.vector[None])
+                continue
+            small = part.resize((self.columns, self.rows), Image.Resampling.BOX)
+            fields = np.asarray(small, np.float32).reshape(-1, 3)
+            multi = np.zeros((len(fields) + 1, self.dim), np.float32)  # the first is no field
+            multi[1:, :3] = fields - fields.mean(axis=1, keepdims=True)
+            multi[:, 3] = 1e-3
+            boxes = np.vstack([np.full(4, np.nan), grid_boxes(self.rows, self.columns)])
+            multi /= np.linalg.norm(multi, axis=1, keepdims=True)
+            yield replace(encoded, multi=multi, boxes=boxes.astype(np.float32))
 
 
 def _colour(part: DecodedPart) -> np.ndarray[Any, np.dtype[np.float64]]:

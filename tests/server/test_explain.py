@@ -11,12 +11,13 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from colour_model import COLOURS, ColourModel
+from colour_model import COLOURS, ColourModel, ColourPatches
 from fastapi.testclient import TestClient
 from PIL import Image
 
 from mmembed.search.index import Index
 from mmembed.server.app import create_app
+from mmembed.server.explain import drawn
 from mmembed.server.indexing import Indexing
 from mmembed.server.overview import plane
 from mmembed.server.search import Steps
@@ -77,6 +78,30 @@ def test_the_heat_lies_where_the_colour_is(client: TestClient) -> None:
         assert values[3, 5] - values[0, 0] > 0.5 if colour == "red" else True
     page = tokens(client)["page.pdf, page 1"]
     assert client.get(f"/api/media/{page}/heat", params={"q": "red"}).status_code == 200
+
+
+def test_the_heat_is_of_the_model_s_own_patches_where_it_tells_them(tmp_path: Path) -> None:
+    corner = Image.new("RGB", (240, 320), COLOURS["blue"])
+    corner.paste(COLOURS["red"], (160, 120, 200, 160))  # one patch of 40 by 40
+    corner.save(tmp_path / "photo.png")
+    corner.save(tmp_path / "page.pdf")
+    with Index.open(tmp_path, ColourPatches()) as index:
+        index.add(tmp_path)
+        app = create_app(index, ColourPatches(), media_roots=[tmp_path])
+        with TestClient(app, base_url="http://127.0.0.1") as client:
+            for token in tokens(client).values():
+                heat = client.get(f"/api/media/{token}/heat", params={"q": "red"}).json()
+                values = np.array(heat["values"])
+                assert values.shape == (heat["rows"], heat["columns"]) == (8, 6)
+                assert np.unravel_index(values.argmax(), values.shape) == (3, 4)
+                assert values[3, 4] > 0.9
+                assert np.delete(values.ravel(), 3 * 6 + 4).max() < 0.5
+
+
+def test_coarse_and_fine_patches_are_drawn_on_one_grid() -> None:
+    boxes = [[0, 0, 1, 1], [0, 0, 0.5, 0.5], [0.5, 0, 1, 0.5], [0, 0.5, 0.5, 1], [0.5, 0.5, 1, 1]]
+    values = np.array([1.0, 0, 2, 4, 6])
+    np.testing.assert_allclose(drawn(values, np.array(boxes)), [[0.5, 1.5], [2.5, 3.5]])
 
 
 def test_the_moment_is_when_the_colour_is(client: TestClient) -> None:

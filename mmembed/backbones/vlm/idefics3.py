@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from mmembed.backbones.vlm.clips import distinct, joined
 from mmembed.backbones.vlm.model import VisionLanguage
 from mmembed.backbones.vlm.settings import VlmSettings
-from mmembed.backbones.vlm.visual import Visual
+from mmembed.backbones.vlm.visual import Visual, grid_boxes
 from mmembed.backbones.vlm.wording import Wording
 from mmembed.gpte.rows import Row
 from mmembed.inputs.decoded import Frames
@@ -63,7 +65,14 @@ class Idefics3(VisionLanguage):
         ]
         whole = f"{_AROUND}{_WHOLE}{_TOKEN}{_AROUND}"
         text = "".join(lines) + ("\n" if lines else "") + whole
-        return self._visual(text, found)
+        tiles = [
+            (c / columns, r / rows, (c + 1) / columns, (r + 1) / rows)
+            for r in range(rows)
+            for c in range(columns)
+        ]
+        side = self._side
+        boxes = [grid_boxes(side, side, within) for within in (*tiles, (0.0, 0.0, 1.0, 1.0))]
+        return replace(self._visual(text, found), boxes=torch.cat(boxes))
 
     def video(self, frames: Frames) -> Visual:
         """Each frame as a whole, without tiles."""
@@ -87,10 +96,13 @@ class Idefics3(VisionLanguage):
         """So many patches a side become one token."""
         return int(self.model.config.scale_factor)
 
+    @property
+    def _side(self) -> int:
+        """A tile is so many tokens wide and high."""
+        vision = self.model.config.vision_config
+        return int(vision.image_size // vision.patch_size // self._shuffle)
+
     def _visual(self, text: str, found: Any) -> Visual:
-        config = self.model.config
-        side = config.vision_config.image_size // config.vision_config.patch_size
-        tokens = side * side // self._shuffle**2
         pixels = found["pixel_values"][0]
         tensors = {"pixel_values": pixels, "pixel_attention_mask": found["pixel_attention_mask"][0]}
-        return Visual(text, (tokens,) * len(pixels), tensors)
+        return Visual(text, (self._side**2,) * len(pixels), tensors)

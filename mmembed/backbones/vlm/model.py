@@ -258,6 +258,9 @@ class VisionLanguage(nn.Module):
         for row, prompt in zip(rows, prompts, strict=True):
             media = _media_of(prompt)
             row.extras = {**media, _POSITIONS: self.placed(row, media)}
+            visuals = [segment.visual for segment in prompt if segment.visual is not None]
+            if len(visuals) == 1:
+                row.boxes = visuals[0].boxes
         return rows
 
     def collate(self, rows: Sequence[Row]) -> VlmBatch:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmembed.backbones.vlm.model import VisionLanguage, VlmBatch
 from mmembed.backbones.vlm.settings import VlmSettings
-from mmembed.backbones.vlm.visual import Visual
+from mmembed.backbones.vlm.visual import Visual, grid_boxes
 from mmembed.backbones.vlm.wording import Wording
 from mmembed.gpte.rows import Row
 
@@ -42,8 +42,9 @@ class PaliGemma(VisionLanguage):
     def image(self, image: PILImage) -> Visual:
         found = self.processor(images=[image], return_tensors="pt")
         vision = self.model.config.vision_config
-        tokens = (vision.image_size // vision.patch_size) ** 2
-        return Visual(_TOKEN, (tokens,), {"pixel_values": found["pixel_values"]})
+        side = vision.image_size // vision.patch_size
+        tensors = {"pixel_values": found["pixel_values"]}
+        return Visual(_TOKEN, (side**2,), tensors, boxes=grid_boxes(side, side))
 
     def placed(self, row: Row, media: Mapping[str, Tensor]) -> Tensor:
         """Positions count from 1."""

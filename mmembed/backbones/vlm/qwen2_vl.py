@@ -70,7 +70,8 @@ class Qwen2VL(VisionLanguage):
 
     def image(self, image: PILImage) -> Visual:
         patches, grid, tokens = self.pixels.image(image)
-        return Visual(IMAGE, (tokens,), {"pixel_values": patches, "image_grid_thw": grid})
+        tensors = {"pixel_values": patches, "image_grid_thw": grid}
+        return Visual(IMAGE, (tokens,), tensors, boxes=self.pixels.boxes(grid))
 
     def video(self, frames: Frames) -> Visual:
         patches, grid, tokens = self.pixels.clip(frames)

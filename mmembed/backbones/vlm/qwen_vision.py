@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mmembed.backbones.vlm.visual import grid_boxes
 from mmembed.gpte.onednn import linear
 from mmembed.inputs.decoded import Frames
 
@@ -85,6 +86,11 @@ class QwenPixels:
         laid = patches.view(steps, self._together, height * width, 3, -1).permute(0, 2, 3, 1, 4)
         grid = torch.tensor([[steps, height, width]])
         return laid.flatten(0, 1).contiguous(), grid, steps * height * width // self._merge**2
+
+    def boxes(self, grid: Tensor) -> Tensor:
+        """``(visual tokens, 4)`` float32: where each lies on an image of this grid."""
+        rows, columns = (grid[0, 1:] // self._merge).tolist()
+        return grid_boxes(rows, columns)
 
     def values(self, patches: Tensor, dtype: torch.dtype) -> Tensor:
         """``(patches, channels x frames x values)`` as the vision tower reads them, normalised.
