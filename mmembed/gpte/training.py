@@ -23,7 +23,7 @@ from mmembed.gpte.data.guides import (
     pair_vectors,
 )
 from mmembed.gpte.data.sources import listing_of
-from mmembed.gpte.data.streams import StreamedBatches
+from mmembed.gpte.data.streams import streamed_texts
 from mmembed.gpte.data.tokenised import TextRows, TokenisedSource, tokenised
 from mmembed.gpte.data.unchanged import check_unchanged
 from mmembed.gpte.evaluating import Evaluator
@@ -161,7 +161,7 @@ def _batches(
     """The stage's batches; rows by the name of their source (-1 where not known); and digests."""
     rank, world = accelerator.process_index, accelerator.num_processes
     if data.streaming:
-        streamed = StreamedBatches(data, stage.batch, rows, seed, rank, world)
+        streamed = streamed_texts(data, stage.batch, rows, seed, rank, world)
         listed = {source.path: listing_of(source.path) for source in data.sources}
         return streamed, {source.name or source.path: -1 for source in data.sources}, listed
     with accelerator.main_process_first():  # the others find what the first one wrote

@@ -123,6 +123,10 @@ class MediaDataConfig:
         held_out: sources whose queries and positives must not be trained on; a row that holds one
             of them counts as leaked, and is left out or stops the run as ``bad_rows`` says.
         ahead: batches that are decoded while another one is trained on.
+        streaming: read rows as they come, for sources too large to hold; each process opens its own
+            files where a source has enough of them, ``schedule.steps`` must say how long, and equal
+            rows are not looked for.
+        buffer: rows of a streamed source, media by bytes included, that are shuffled together.
     """
 
     sources: tuple[MediaSourceConfig, ...]
@@ -132,12 +136,18 @@ class MediaDataConfig:
     guide: GuideConfig | None = None
     held_out: tuple[MediaSourceConfig, ...] = ()
     ahead: int = 2
+    streaming: bool = False
+    buffer: int = 1000
 
     def __post_init__(self) -> None:
         if not self.sources:
             raise ConfigError("data: name at least one source")
-        if self.negatives < 0 or self.ahead < 0:
-            raise ConfigError("data: negatives and ahead are 0 or more")
+        if self.negatives < 0 or self.ahead < 0 or self.buffer < 1:
+            raise ConfigError("data: negatives and ahead are 0 or more, the buffer 1 or more")
+        if self.streaming and (self.guide is not None or self.check_media):
+            raise ConfigError(
+                "data: a guide and check_media read every row beforehand, and streams have no end"
+            )
 
 
 @dataclass(frozen=True)

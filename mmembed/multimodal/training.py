@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,28 +9,26 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from mmembed.embedder import Embedder
-from mmembed.errors import ConfigError, InputError
+from mmembed.errors import ConfigError
 from mmembed.gpte.batching import Plan
 from mmembed.gpte.config import GuideConfig
 from mmembed.gpte.data.batches import Batches, PlannedBatches
-from mmembed.gpte.data.examples import Report
+from mmembed.gpte.data.sources import Share, listing_of
 from mmembed.gpte.data.unchanged import check_unchanged
 from mmembed.gpte.outcomes import Context, Outcome
 from mmembed.gpte.protocols import TrainableEncoder
 from mmembed.gpte.trainer import Trainer
 from mmembed.gpte.training import stage_accelerator, trained
-from mmembed.inputs.budget import MediaBudget
-from mmembed.inputs.decode import decode_stream
 from mmembed.inputs.items import Item
 from mmembed.multimodal.communities import communities, hard_neighbours
 from mmembed.multimodal.config import (
-    MediaDataConfig,
     MediaEncoderConfig,
     MediaEvaluationConfig,
     MediaSourceConfig,
 )
 from mmembed.multimodal.data.batches import Ahead, MediaExamples
-from mmembed.multimodal.data.rows import MediaExample, item_hash, media_examples
+from mmembed.multimodal.data.reading import digests_of, read_sources, streamed_media
+from mmembed.multimodal.data.rows import MediaExample, item_hash
 from mmembed.multimodal.encoder import MediaEncoder, start_media_encoder
 from mmembed.multimodal.evaluating import MediaEvaluator, vector_scores
 from mmembed.multimodal.stage import CommunityConfig, MediaTrainStage
@@ -40,9 +36,8 @@ from mmembed.multimodal.stage import CommunityConfig, MediaTrainStage
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["read_sources", "run_media_train", "run_stage"]
+__all__ = ["run_media_train", "run_stage"]
 
-_log = logging.getLogger(__name__)
 _Encoder = TypeVar("_Encoder", bound=TrainableEncoder)
 
 
@@ -96,11 +91,17 @@ def run_stage(
         set_seed(seed)  # of new heads, the same on every process
         weights = None if stage.start == "base" else context.model(stage.start)
         encoder = start_encoder(stage.encoder, weights)
-        sources = read_sources(stage.data, context.source)
-        if accelerator.is_main_process:
-            check_unchanged(folder, _digests(stage.data, sources))
+        sources = [] if stage.data.streaming else read_sources(stage.data, context.source)
         examples = examples_of(encoder, sources)
-        batches, sizes = _batches(stage, encoder, examples, sources, accelerator, seed)
+        if stage.data.streaming:
+            streamed = [context.source(source).path for source in stage.data.sources]
+            digests = {path: listing_of(path) for path in streamed}
+            batches, sizes = _streamed(stage, examples, context, accelerator)
+        else:
+            digests = digests_of(stage.data, sources)
+            batches, sizes = _planned(stage, encoder, examples, sources, accelerator, seed)
+        if accelerator.is_main_process:
+            check_unchanged(folder, digests)
         evaluator = None
         if stage.evaluation is not None:
             evaluator = evaluator_of(stage.evaluation, context.source)
@@ -119,93 +120,24 @@ def run_stage(
         return trained(trainer, context, weights, sizes, start)
 
 
-def _digests(data: MediaDataConfig, sources: Sequence[Sequence[MediaExample]]) -> dict[str, str]:
-    """What each source's rows hold, media by path or by content."""
-    found = {}
-    for source, examples in zip(data.sources, sources, strict=True):
-        digest = hashlib.blake2b(digest_size=12)
-        for one in examples:
-            hashes = [item_hash(item) for item in one.items]
-            digest.update(repr((hashes, one.label, one.teacher)).encode())
-        found[source.path] = digest.hexdigest()
-    return found
-
-
-def read_sources(
-    data: MediaDataConfig,
-    resolve: Callable[[MediaSourceConfig], MediaSourceConfig] = lambda source: source,
-) -> list[list[MediaExample]]:
-    """The examples of every source, checked before anything is trained.
-
-    A report of what is left out goes to the log: broken rows, empty sides, rows that are held out
-    for testing, equal rows, and, where asked for, media that cannot be read.
-
-    Raises:
-        InputError: a bad row where such rows stop the run, or a source without a usable row.
-    """
-    held_out = {
-        item_hash(item)
-        for source in data.held_out
-        for example in media_examples(resolve(source), Report(source.path), "skip")
-        for item in (example.query, example.positive)
-    }
-    found = []
-    for source in map(resolve, data.sources):
-        report = Report(source.name or source.path)
-        kept: list[MediaExample] = []
-        seen: set[tuple[int, int]] = set()
-        for example in media_examples(source, report, data.bad_rows):
-            pair = (item_hash(example.query), item_hash(example.positive))
-            problem = _problem(pair, held_out, seen)
-            if problem and problem != "twice" and data.bad_rows == "raise":
-                raise InputError(
-                    str(example.place), f"is {problem}", "take it out, or set data.bad_rows: skip"
-                )
-            if problem:
-                report.add(problem, example.place, problem)
-                continue
-            seen.add(pair)
-            kept.append(example)
-        if data.check_media:
-            kept = _readable(kept, report, data.bad_rows)
-        report.kept = len(kept)
-        report.log()
-        if not kept:
-            told = f" ({'; '.join(report.first)})" if report.first else ""
-            raise InputError(source.path, f"has no usable row{told}", "is it the right file?")
-        found.append(kept)
-    return found
-
-
-def _problem(pair: tuple[int, int], held_out: set[int], seen: set[tuple[int, int]]) -> str:
-    if held_out & set(pair):
-        return "held out for testing"
-    return "twice" if pair in seen else ""
-
-
-def _readable(examples: list[MediaExample], report: Report, bad_rows: str) -> list[MediaExample]:
-    """The examples whose media can all be decoded."""
-    flat = [(number, item) for number, one in enumerate(examples) for item in one.items]
-    broken: dict[int, InputError] = {}
-    budget = MediaBudget(max_frames=2)
-    for position, decoded in decode_stream((item for _, item in flat), budget):
-        if isinstance(decoded, InputError):
-            broken.setdefault(flat[position][0], decoded)
-    for number, error in broken.items():
-        place = examples[number].place
-        if bad_rows == "raise":
-            hint = "mend the row, or set data.bad_rows: skip"
-            raise InputError(str(place), str(error), hint)
-        report.add("unreadable media", place, str(error))
-    return [one for number, one in enumerate(examples) if number not in broken]
-
-
 def _moved(encoder: _Encoder, accelerator: Accelerator) -> _Encoder:
     moved: _Encoder = encoder.to(accelerator.device)
     return moved
 
 
-def _batches(
+def _streamed(
+    stage: MediaTrainStage, examples: MediaExamples, context: Context, accelerator: Accelerator
+) -> tuple[Batches, Mapping[str, int]]:
+    """Batches, and -1 for the rows of every source."""
+    data = stage.data
+    share = Share(accelerator.process_index, accelerator.num_processes)
+    streamed = streamed_media(
+        data, stage.batch, examples, context.source, seed=context.recipe.seed, share=share
+    )
+    return Ahead(streamed, data.ahead), {source.name or source.path: -1 for source in data.sources}
+
+
+def _planned(
     stage: MediaTrainStage,
     encoder: TrainableEncoder,
     examples: MediaExamples,

@@ -20,7 +20,7 @@ from mmembed.gpte.data import tokenised as module
 from mmembed.gpte.data.batches import Batches, ExampleBatch, ExampleSet, PlannedBatches
 from mmembed.gpte.data.examples import text_hash
 from mmembed.gpte.data.guides import clusters_of
-from mmembed.gpte.data.streams import StreamedBatches
+from mmembed.gpte.data.streams import streamed_texts
 from mmembed.gpte.data.tokenised import TextRows, tokenised
 from mmembed.gpte.prompts import Prompt
 from mmembed.gpte.text_settings import TextSettings
@@ -218,7 +218,7 @@ def _streamed(
     sources: list[SourceConfig], rows: TextRows, rank: int = 0, world: int = 1
 ) -> Batches:
     data = DataConfig(tuple(sources), negatives=2, streaming=True, buffer=10)
-    return StreamedBatches(data, BatchConfig(size=6), rows, seed=1, rank=rank, world=world)
+    return streamed_texts(data, BatchConfig(size=6), rows, seed=1, rank=rank, world=world)
 
 
 def test_a_stream_resumes_and_is_shared_between_processes(

@@ -1,12 +1,17 @@
 """Tiny multimodal recipes, as values and as a script that several processes run.
 
-Usage: media_cases.py RECIPE OUTPUT
+Usage: media_cases.py RECIPE OUTPUT [LAST]
+
+With LAST, the main process is killed once so many steps are done, as a node that fails is.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +21,7 @@ from PIL import Image
 from mmembed.backbones.vlm.tiny import tiny_vlm
 from mmembed.gpte.recipe import Recipe, load_recipe, recipe_from
 from mmembed.gpte.run import run_recipe
+from mmembed.gpte.trainer import Step
 from mmembed.multimodal.stages import MEDIA_RUNNERS, MEDIA_STAGES
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (30, 60, 220), "grey": (128,) * 3}
@@ -81,5 +87,17 @@ def run(recipe: Recipe, **options: Any) -> Any:
     return run_recipe(recipe, more=MEDIA_RUNNERS, **options)
 
 
+def killed_after(last: int) -> Callable[[str, Step], None]:
+    """A callback of a run that kills its process after so many steps."""
+
+    def watch(_: str, step: Step) -> None:
+        if step.number == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return watch
+
+
 if __name__ == "__main__":
-    run(load_recipe(sys.argv[1], [f"output={sys.argv[2]}"], MEDIA_STAGES))
+    recipe, output, *last = sys.argv[1:]
+    loaded = load_recipe(recipe, [f"output={output}"], MEDIA_STAGES)
+    run(loaded, on_step=killed_after(int(last[0])) if last else None)

@@ -28,10 +28,10 @@ from mmembed.gpte.trainer import Step
 from mmembed.inputs.items import parse_item
 from mmembed.multimodal.config import MediaDataConfig, MediaEvaluationSet, MediaSourceConfig
 from mmembed.multimodal.data.batches import Ahead, MediaExamples
+from mmembed.multimodal.data.reading import read_sources
 from mmembed.multimodal.data.rows import media_examples
 from mmembed.multimodal.encoder import start_media_encoder
 from mmembed.multimodal.evaluating import vector_scores
-from mmembed.multimodal.training import read_sources
 
 NEGATIVES = {"source": {"negatives": ["negatives"]}, "data": {"negatives": 1}}
 CASES: dict[str, dict[str, Any]] = {

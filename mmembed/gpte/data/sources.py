@@ -8,12 +8,22 @@ import json
 import lzma
 import tarfile
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmembed.errors import InputError, MissingDependencyError
 
-__all__ = ["Place", "RawRow", "files_of", "fingerprint_of", "listing_of", "raw_rows"]
+__all__ = [
+    "WHOLE",
+    "Place",
+    "RawRow",
+    "Share",
+    "files_of",
+    "fingerprint_of",
+    "listing_of",
+    "raw_rows",
+]
 
 
 class Place(NamedTuple):
@@ -34,21 +44,45 @@ class RawRow(NamedTuple):
     broken: str = ""
 
 
-def raw_rows(path: str) -> Iterator[RawRow]:
+class Share(NamedTuple):
+    """What one of several processes reads: the part ``number`` of ``of`` equal ones."""
+
+    number: int = 0
+    of: int = 1
+
+    def count(self, whole: int) -> int:
+        """How many of ``whole`` things are in it."""
+        return len(range(self.number, whole, self.of))
+
+
+WHOLE = Share()
+
+
+def raw_rows(path: str, share: Share = WHOLE) -> Iterator[RawRow]:
     """The rows of a source in a fixed order, never more than a block of them in memory.
 
     Args:
         path: a file, glob or folder of ``.jsonl`` (``.gz``, ``.xz``), ``.parquet`` and ``.tar``
             files, or ``hf://NAME[:SPLIT]``.
+        share: the rows to give: whole files where there are enough for all shares, so that no
+            other file is opened, else every so many-th row.
 
     Raises:
         InputError: there is no such file, it is of another kind, or it is damaged.
         MissingDependencyError: Hugging Face data sets without ``datasets``.
     """
     if path.startswith("hf://"):
-        yield from _hugging_face(path)
+        yield from islice(_hugging_face(path), share.number, None, share.of)
         return
-    for file in files_of(path):
+    files = files_of(path)
+    if len(files) >= share.of:
+        yield from _rows_of(files[share.number :: share.of])
+    else:
+        yield from islice(_rows_of(files), share.number, None, share.of)
+
+
+def _rows_of(files: list[Path]) -> Iterator[RawRow]:
+    for file in files:
         try:
             yield from _reader_of(file)(file)
         except (OSError, EOFError, lzma.LZMAError, tarfile.TarError, ValueError) as error:

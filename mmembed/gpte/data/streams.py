@@ -1,9 +1,11 @@
-"""Batches of sources too large to tokenise beforehand."""
+"""Batches of sources too large to hold or to tokenise beforehand."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -14,15 +16,42 @@ from mmembed.gpte.data.examples import Example, Report, examples_of, text_hash
 from mmembed.gpte.data.tokenised import TextRows
 from mmembed.gpte.rows import Row
 
-__all__ = ["StreamedBatches"]
+__all__ = ["Chosen", "Stream", "StreamedBatches", "streamed_texts"]
+
+_E = TypeVar("_E")
+
+Chosen = Sequence[tuple[int, _E]]
+"""Rows of a batch, each with the number of its source."""
 
 
-class StreamedBatches:
-    """Rows in the order of their sources, shuffled within a buffer, tokenised batch by batch.
+@dataclass(frozen=True)
+class Stream(Generic[_E]):
+    """A source that is read from its start to its end, again and again.
+
+    Attributes:
+        name: of the source, in messages.
+        read: its examples in their order; fills the report.
+        weight: its share of the draws where the mixture is weighted.
+    """
+
+    name: str
+    read: Callable[[Report], Iterator[_E]]
+    weight: float = 1.0
+
+
+class StreamedBatches(Generic[_E]):
+    """Rows in the order of their sources, shuffled within a buffer, made into rows of the model
+    batch by batch.
 
     Implements :class:`mmembed.gpte.data.batches.Batches`. The order depends on the seed alone, and
-    a resumed run reads its way back to the step where it was without tokenising anything. Each
-    source starts again when it ends; every process reads all of them and keeps its own rows.
+    a resumed run reads its way back to the step where it was without making anything of the rows.
+    Each source starts again when it ends.
+
+    Args:
+        make: a batch of the chosen rows; the step seeds whatever is drawn within a row.
+        buffer: rows of a source that are shuffled together.
+        rank, world: of a batch of ``batch.size`` rows that every process draws alike, this one
+            keeps every ``world``-th row.
 
     Raises:
         ConfigError: an order or mixture that needs to know all rows.
@@ -30,9 +59,11 @@ class StreamedBatches:
 
     def __init__(
         self,
-        data: DataConfig,
+        streams: Sequence[Stream[_E]],
         batch: BatchConfig,
-        rows: TextRows,
+        make: Callable[[Chosen[_E], int], ExampleBatch],
+        *,
+        buffer: int,
         seed: int = 0,
         rank: int = 0,
         world: int = 1,
@@ -43,8 +74,8 @@ class StreamedBatches:
             )
         if batch.size < world:
             raise ConfigError(f"batch: size {batch.size} does not give {world} processes a row")
-        self.data, self.config, self.rows = data, batch, rows
-        self.seed, self.rank, self.world = seed, rank, world
+        self.streams, self.config, self.make = list(streams), batch, make
+        self.buffer, self.seed, self.rank, self.world = buffer, seed, rank, world
 
     def steps(self, epochs: float) -> int:
         """Not known: a stream has no length."""
@@ -62,32 +93,30 @@ class StreamedBatches:
         """
         size = self.config.size
         random = np.random.default_rng([self.seed, 0])
-        weights = np.asarray([s.weight for s in self.data.sources])
+        weights = np.asarray([stream.weight for stream in self.streams])
         shares = weights / weights.sum()
         if self.config.mixture != "weights":
             shares = np.full(len(weights), 1 / len(weights))
-        streams = [
-            self._shuffled(source, number) for number, source in enumerate(self.data.sources)
-        ]
+        rows = [self._shuffled(stream, number) for number, stream in enumerate(self.streams)]
         at = 0
         while True:
             if self.config.order == "homogeneous":
-                owners = [int(random.choice(len(streams), p=shares))] * size
+                owners = [int(random.choice(len(rows), p=shares))] * size
             else:
-                owners = random.choice(len(streams), size, p=shares).tolist()
-            chosen = [(owner, next(streams[owner])) for owner in owners]
+                owners = random.choice(len(rows), size, p=shares).tolist()
+            chosen = [(owner, next(rows[owner])) for owner in owners]
             if at >= step:
-                yield self._batch(chosen[self.rank :: self.world], at)
+                yield self.make(chosen[self.rank :: self.world], at)
             at += 1
 
-    def _shuffled(self, source: SourceConfig, number: int) -> Iterator[Example]:
+    def _shuffled(self, stream: Stream[_E], number: int) -> Iterator[_E]:
         """A source's examples, round after round, shuffled within the buffer."""
         random = np.random.default_rng([self.seed, 1, number])
-        buffer: list[Example] = []
+        buffer: list[_E] = []
         while True:
-            report = Report(source.name or source.path)
-            for example in examples_of(source, report, self.data.bad_rows):
-                if len(buffer) < self.data.buffer:
+            report = Report(stream.name)
+            for example in stream.read(report):
+                if len(buffer) < self.buffer:
                     buffer.append(example)
                     continue
                 i = int(random.integers(len(buffer)))
@@ -95,13 +124,54 @@ class StreamedBatches:
                 yield example
             report.log()
             if not report.kept:
-                raise InputError(source.path, "has no usable row", "is it the right file?")
+                raise InputError(stream.name, "has no usable row", "is it the right file?")
             # The buffer is emptied at the end of a round, so each round has every row once.
             for i in random.permutation(len(buffer)):
                 yield buffer[i]
             buffer.clear()
 
-    def _batch(self, chosen: Sequence[tuple[int, Example]], step: int) -> ExampleBatch:
+
+def streamed_texts(
+    data: DataConfig,
+    batch: BatchConfig,
+    rows: TextRows,
+    seed: int = 0,
+    rank: int = 0,
+    world: int = 1,
+) -> StreamedBatches[Example]:
+    """Streams of texts: every process reads all rows and keeps its own.
+
+    Raises:
+        ConfigError: as :class:`StreamedBatches`.
+    """
+
+    def stream(source: SourceConfig) -> Stream[Example]:
+        return Stream(
+            source.name or source.path,
+            lambda report: examples_of(source, report, data.bad_rows),
+            source.weight,
+        )
+
+    return StreamedBatches(
+        [stream(source) for source in data.sources],
+        batch,
+        _TextBatch(data, rows, seed),
+        buffer=data.buffer,
+        seed=seed,
+        rank=rank,
+        world=world,
+    )
+
+
+@dataclass(frozen=True)
+class _TextBatch:
+    """Tokenises the chosen texts."""
+
+    data: DataConfig
+    rows: TextRows
+    seed: int
+
+    def __call__(self, chosen: Chosen[Example], step: int) -> ExampleBatch:
         rows: dict[int, Iterator[list[Row]]] = {}
         for owner in sorted({owner for owner, _ in chosen}):
             mine = [example for o, example in chosen if o == owner]

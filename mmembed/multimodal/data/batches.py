@@ -76,18 +76,25 @@ class MediaExamples:
                 the batch can.
         """
         owners = [int(o) for o in np.searchsorted(self.starts, rows, side="right") - 1]
-        examples = [
-            self.sources[owner][int(row) - int(self.starts[owner])]
+        chosen = [
+            (owner, self.sources[owner][int(row) - int(self.starts[owner])])
             for owner, row in zip(owners, rows, strict=True)
         ]
-        chosen = [
-            self._items(example, (*draw, int(row)))
-            for example, row in zip(examples, rows, strict=True)
+        return self.batch_of(chosen, [(*draw, int(row)) for row in rows])
+
+    def batch_of(
+        self, chosen: Sequence[tuple[int, MediaExample]], draws: Sequence[tuple[int, ...]]
+    ) -> ExampleBatch:
+        """A batch of examples, each with the number of its source, and a seed for its negatives.
+
+        Raises:
+            InputError: as :meth:`batch`.
+        """
+        groups = [
+            self._items(example, draw) for (_, example), draw in zip(chosen, draws, strict=True)
         ]
         members, bits = [], []
-        for owner, example, group, made in zip(
-            owners, examples, chosen, self.rows_of(chosen), strict=True
-        ):
+        for (owner, example), group, made in zip(chosen, groups, self.rows_of(groups), strict=True):
             broken = next((one for one in made if isinstance(one, InputError)), None)
             if broken is not None:
                 self._broken(example, broken)
@@ -96,7 +103,7 @@ class MediaExamples:
             bits.append([modality_bits(item) for item in group])
         if not members:
             raise InputError(
-                str(examples[0].place), "no row of this batch can be read", "see the log above"
+                str(chosen[0][1].place), "no row of this batch can be read", "see the log above"
             )
         batch = assemble(members)
         return replace(batch, meta={**batch.meta, **_modalities(bits)})

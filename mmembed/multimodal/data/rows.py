@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from mmembed.errors import InputError
 from mmembed.gpte.data.examples import BadRowError, Report, read_rows, text_hash, with_columns
-from mmembed.gpte.data.sources import Place, RawRow, raw_rows
+from mmembed.gpte.data.sources import WHOLE, Place, RawRow, Share, raw_rows
 from mmembed.inputs.items import (
     DocumentPart,
     ImagePart,
@@ -50,13 +50,17 @@ class MediaExample:
 
 
 def media_examples(
-    source: MediaSourceConfig, report: Report, bad_rows: Literal["raise", "skip"] = "raise"
+    source: MediaSourceConfig,
+    report: Report,
+    bad_rows: Literal["raise", "skip"] = "raise",
+    share: Share = WHOLE,
 ) -> Iterator[MediaExample]:
     """The examples of a source, in its order.
 
     Args:
         report: filled along the way.
         bad_rows: ``skip`` leaves broken rows out, ``raise`` stops at the first.
+        share: of the source, and of its limit, that is read.
 
     Raises:
         InputError: a broken row under ``raise``, named by file and line.
@@ -64,10 +68,11 @@ def media_examples(
     """
     named = [*_columns(source.query), *_columns(source.positive), *source.negatives]
     others = (source.label, source.teacher, source.instruction_column, *source.where)
-    rows = with_columns(raw_rows(source.path), [*named, *others])
+    rows = with_columns(raw_rows(source.path, share), [*named, *others])
     where = source.where.items()
     wanted = (raw for raw in rows if all(raw.fields.get(name) == value for name, value in where))
-    return read_rows(wanted, partial(_example, source), source.limit, report, bad_rows)
+    limit = None if source.limit is None else share.count(source.limit)
+    return read_rows(wanted, partial(_example, source), limit, report, bad_rows)
 
 
 def modality_bits(item: Item) -> int:
