@@ -272,11 +272,12 @@ class TokenTaskConfig:
     """A token-level loss that trains along; see :mod:`mmembed.gpte.token_tasks`.
 
     Attributes:
-        task: masked language modelling, masked next-token prediction, next-token prediction, or
-            replaced-token detection conditioned on the sentence vector (DiffCSE).
+        task: masked language modelling, masked next-token prediction, next-token prediction, the
+            same through a prompt's summary tokens (GEM), or replaced-token detection conditioned on
+            the sentence vector (DiffCSE).
         column: whose texts it reads.
         weight: times its loss.
-        probability: share of tokens that are masked.
+        probability: share of tokens that are masked; for GEM of texts that are cut in two.
         keep, random: shares of those left as they are, or replaced by any token.
         mask_token: what masks, where the tokenizer has no mask token (LLM2Vec: ``"_"``).
         generator: folder or hub name of the frozen model that fills masks in for detection.
@@ -284,7 +285,7 @@ class TokenTaskConfig:
         discriminator: folder or hub name of the model that judges tokens.
     """
 
-    task: Literal["mlm", "mntp", "ntp", "rtd"]
+    task: Literal["mlm", "mntp", "ntp", "gem", "rtd"]
     column: Literal["query", "positive"] = "query"
     weight: float = 1.0
     probability: float = 0.15

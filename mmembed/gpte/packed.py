@@ -26,6 +26,7 @@ __all__ = [
     "packed_forward",
     "packed_output",
     "packing_of",
+    "through",
     "use_packed_attention",
 ]
 
@@ -44,6 +45,8 @@ class Layout:
             ahead of its own.
         slopes: ``(heads,)`` penalties a token of distance between query and key (ALiBi), symmetric
             in both directions.
+        gathers: ``(tokens,)`` bool, tokens through which alone what is behind them sees what is
+            ahead of them; see :func:`through`.
     """
 
     def __init__(
@@ -54,12 +57,14 @@ class Layout:
         placed: Tensor | None = None,
         prefix: Sequence[Tensor] | None = None,
         slopes: Tensor | None = None,
+        gathers: Tensor | None = None,
     ) -> None:
         self.lengths = list(lengths)
         self.causal = causal
         self.placed = placed
         self.prefix = prefix
         self.slopes = slopes
+        self.gathers = gathers
 
     @cached_property
     def runs(self) -> list[tuple[int, int, int]]:
@@ -123,10 +128,14 @@ def attention(
         qs, ks, vs = (x[start:stop].unflatten(0, (rows, length)).transpose(1, 2) for x in (q, k, v))
         if layout.prefix is not None:
             layer = int(module.layer_idx)  # type: ignore[arg-type]
-            ahead = layout.prefix[layer].to(ks.dtype).unsqueeze(1)
-            ahead = ahead.expand(-1, rows, -1, -1, -1)
-            ks, vs = torch.cat([ahead[0], ks], dim=2), torch.cat([ahead[1], vs], dim=2)
-        mask = _mask(layout, length, ks.shape[2] - length, sliding_window, causal, qs)
+            before = layout.prefix[layer].to(ks.dtype).unsqueeze(1)
+            before = before.expand(-1, rows, -1, -1, -1)
+            ks, vs = torch.cat([before[0], ks], dim=2), torch.cat([before[1], vs], dim=2)
+        gathers = None
+        if layout.gathers is not None:
+            gathers = layout.gathers[start:stop].unflatten(0, (rows, length))
+        ahead = ks.shape[2] - length
+        mask = _mask(layout.slopes, gathers, length, ahead, sliding_window, causal, qs)
         piece = F.scaled_dot_product_attention(
             qs,
             ks,
@@ -147,23 +156,51 @@ def attention(
 
 
 def _mask(
-    layout: Layout, length: int, ahead: int, window: int | None, causal: bool, query: Tensor
+    slopes: Tensor | None,
+    gathers: Tensor | None,
+    length: int,
+    ahead: int,
+    window: int | None,
+    causal: bool,
+    query: Tensor,
 ) -> Tensor | None:
-    """``(length, ahead + length)`` bool or ``(heads, ...)`` additive mask, or None where the plain
-    call says it all. Whatever is ahead of the row is seen by each of its tokens."""
+    """``(length, ahead + length)`` bool or ``(heads, ...)`` additive mask, with ``(rows, 1, ...)``
+    in front where tokens gather, or None where the plain call says it all. Whatever is ahead of the
+    row is seen by each of its tokens."""
     if window is not None and length <= window:
         window = None
-    if window is None and layout.slopes is None and not (causal and ahead):
+    if window is None and slopes is None and gathers is None and not (causal and ahead):
         return None
     steps = torch.arange(length, device=query.device)
     distance = steps[:, None] - steps[None, :]
     seen = distance >= 0 if causal else torch.ones_like(distance, dtype=torch.bool)
     if window is not None:
         seen &= distance.abs() < window
-    if layout.slopes is None:
+    if gathers is not None:
+        seen = seen & through(gathers).unsqueeze(1)
+    if slopes is None:
         return F.pad(seen, (ahead, 0), value=True)
-    bias = layout.slopes.to(query)[:, None, None] * -distance.abs().to(query)
+    bias = slopes.to(query)[:, None, None] * -distance.abs().to(query)
     return F.pad(bias.masked_fill(~seen, float("-inf")), (ahead, 0))
+
+
+def through(gathers: Tensor) -> Tensor:
+    """Who may see whom where some tokens gather what is ahead of them (GEM, Zhang et al. 2025).
+
+    Behind them nothing that is ahead of them is seen, so they have to tell all that matters of it;
+    nor do they see each other.
+
+    Args:
+        gathers: ``(n, length)`` bool, True on one run of tokens a row.
+
+    Returns:
+        ``(n, length, length)`` bool by query and key, apart from any direction.
+    """
+    passed = gathers.cumsum(dim=1) > 0
+    behind = (passed & ~gathers).unsqueeze(2) & ~passed.unsqueeze(1)
+    others = gathers.unsqueeze(2) & gathers.unsqueeze(1)
+    others &= ~torch.eye(gathers.shape[1], dtype=torch.bool, device=gathers.device)
+    return ~(behind | others)
 
 
 def use_packed_attention(model: PreTrainedModel) -> list[tuple[Any, str]]:

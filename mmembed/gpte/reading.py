@@ -95,6 +95,7 @@ def read_packed(
     prefix: Sequence[Tensor] | None = None,
     slopes: Tensor | None = None,
     context: Tensor | None = None,
+    gathers: Tensor | None = None,
 ) -> list[Tensor]:
     """``(tokens, d)`` states without padding: the last layer's, or every layer's.
 
@@ -102,7 +103,9 @@ def read_packed(
         prefix: keys and values ahead of every row, a tensor a layer; rows take the positions
             behind it.
         slopes: ALiBi slopes, which take the place of positions.
-        context: ``(rows, c, d)`` embeddings ahead of every row's own, without a position.
+        context: ``(rows, c, d)`` embeddings ahead of every row's own, without a position; with none
+            of the others.
+        gathers: ``(tokens,)`` bool, tokens that gather what is ahead of them.
     """
     if context is not None:
         return _read_after(model, packing, batch, every_layer, context)
@@ -112,7 +115,7 @@ def read_packed(
     elif prefix is not None:
         own = placed if placed is not None else Layout(batch.lengths).positions().squeeze(0)
         placed = own.to(batch.ids.device) + prefix[0].shape[2]
-    layout = Layout(batch.lengths, placed=placed, prefix=prefix, slopes=slopes)
+    layout = Layout(batch.lengths, placed=placed, prefix=prefix, slopes=slopes, gathers=gathers)
     output = packed_output(
         model, layout, packing, input_ids=batch.ids, **_options(model, every_layer)
     )

@@ -27,7 +27,7 @@ from mmembed.gpte.rows import Row
 from mmembed.gpte.soft_prompts import SoftPrefix
 from mmembed.gpte.states import TokenStates, offsets_of
 from mmembed.gpte.text_settings import ProjectionSettings, TextSettings
-from mmembed.gpte.tokenizing import Tokenizing
+from mmembed.gpte.tokenizing import Tokenizing, summary_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -66,7 +66,8 @@ class TextEncoder(TrainableEncoder):
         self.settings = settings = settings or TextSettings()
         self.full: PreTrainedModel = model
         self.tokenizer = tokenizer
-        summary = _summary_tokens(self, settings.summary_tokens)
+        summary = summary_tokens(settings.summary_tokens)
+        _learn_tokens(self, summary)
         tokenizer = self.tokenizer
         rows = self.base.get_input_embeddings().weight.shape[0]
         if len(tokenizer) > rows:
@@ -94,19 +95,24 @@ class TextEncoder(TrainableEncoder):
 
     def _add_attention_extras(self) -> None:
         settings = self.settings
+        self.summary_ids: Tensor
+        ids = self.tokenizer.convert_tokens_to_ids(summary_tokens(settings.summary_tokens))
+        self.register_buffer("summary_ids", torch.tensor(ids, dtype=torch.int64), persistent=False)
         self.slopes: Tensor | None
         self.register_buffer("slopes", None, persistent=False)
         self.prefix: SoftPrefix | None = None
         self.context: CorpusTokens | None = None
-        if not (settings.alibi or settings.prefix_tokens or settings.context):
+        summary = settings.summary_tokens
+        if not (settings.alibi or settings.prefix_tokens or settings.context or summary):
             return
         if self.packing is None:
             raise ConfigError(
-                f"{type(self.base).__name__} does not pack: no ALiBi, no prefix, no context"
+                f"{type(self.base).__name__} does not pack: no ALiBi, no prefix, no context, no "
+                "summary tokens"
             )
         if settings.context is not None:
-            if settings.alibi or settings.prefix_tokens:
-                raise ConfigError("a context goes with neither ALiBi nor a prefix")
+            if settings.alibi or settings.prefix_tokens or summary:
+                raise ConfigError("a context goes with no ALiBi, no prefix and no summary tokens")
             embedded = self.base.get_input_embeddings().weight.shape[1]
             self.context = CorpusTokens(settings.context, embedded)
         if settings.alibi:
@@ -229,8 +235,9 @@ class TextEncoder(TrainableEncoder):
         if self.packing is not None:
             prefix = None if self.prefix is None else self.prefix()
             context = None if self.context is None else self.context(len(batch))
+            gathers = self.gathers(batch) if self.settings.summary_tokens else None
             layers = reading.read_packed(
-                self.base, self.packing, batch, every, prefix, self.slopes, context
+                self.base, self.packing, batch, every, prefix, self.slopes, context, gathers
             )
         elif self.settings.decoder_first:
             layers = reading.read_decoder_first(self.base, self._pad_id, batch, every)
@@ -245,6 +252,10 @@ class TextEncoder(TrainableEncoder):
             spans = dict.fromkeys(batch.spans, nothing)
             return TokenStates(hidden, torch.arange(len(batch) + 1, device=device), spans)
         return TokenStates(hidden, offsets_of(batch.lengths).to(device), batch.spans, batch.ids)
+
+    def gathers(self, batch: TextBatch) -> Tensor:
+        """``(tokens,)`` bool: the learned tokens that gather a text."""
+        return torch.isin(batch.ids, self.summary_ids)
 
     def _dense(self, states: TokenStates, batch: TextBatch) -> Tensor:
         dense = self._pool(states)
@@ -291,9 +302,8 @@ def _projection(width: int, one: ProjectionSettings) -> nn.Module:
     return TrainOnly(layer)
 
 
-def _summary_tokens(encoder: TextEncoder, count: int) -> list[str]:
-    """Add the learned tokens to tokenizer and model, unless a saved encoder already has them."""
-    tokens = [f"<|summary_{i}|>" for i in range(count)]
+def _learn_tokens(encoder: TextEncoder, tokens: list[str]) -> None:
+    """Add tokens to tokenizer and model, unless a saved encoder already has them."""
     if [token for token in tokens if token not in encoder.tokenizer.get_vocab()]:
         # The tokenizer may be shared with another encoder, which must not grow along.
         encoder.tokenizer = copy.deepcopy(encoder.tokenizer)
@@ -301,7 +311,6 @@ def _summary_tokens(encoder: TextEncoder, count: int) -> list[str]:
         rows = encoder.base.get_input_embeddings().weight.shape[0]
         if len(encoder.tokenizer) > rows:
             encoder.full.resize_token_embeddings(len(encoder.tokenizer))
-    return tokens
 
 
 def _id_of(tokenizer: PreTrainedTokenizerFast, token: str) -> int:

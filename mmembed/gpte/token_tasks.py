@@ -162,6 +162,38 @@ class NextTokens(TokenTask):
         return ntp_loss(states, work.labels, encoder.lm_head, work.factor)
 
 
+class GatheredTokens(NextTokens):
+    """Next-token prediction through a prompt's summary tokens (GEM, Zhang et al. 2025).
+
+    In a share of the texts the summary tokens stand at a random place, behind which nothing ahead of
+    them is seen: they have to hold what the rest of the text follows from. The other texts are read
+    as they are, so that the model goes on to speak. No summary token is itself predicted.
+    """
+
+    def asked(
+        self, encoder: TextEncoder, batch: TextBatch, generator: torch.Generator
+    ) -> tuple[TextBatch, Tensor]:
+        """As :meth:`TokenTask.asked`."""
+        instructions = batch.spans["instruction"].cpu().split(batch.lengths)
+        summaries = encoder.gathers(batch).cpu().split(batch.lengths)
+        cut = torch.rand(len(batch), generator=generator) < self.config.probability
+        where = torch.rand(len(batch), generator=generator).tolist()
+        rows = list(batch.ids.cpu().split(batch.lengths))
+        for i in cut.nonzero().squeeze(1).tolist():
+            summary, told = summaries[i], int(instructions[i].sum())
+            if not summary.any():
+                raise ConfigError("task gem: its column's prompt has no {summary} slot")
+            text = int(summary.int().argmax()) - told  # tokens ahead of the summary
+            if text > 1:
+                at = told + 1 + int(where[i] * (text - 1))
+                rest = rows[i][~summary]
+                rows[i] = torch.cat([rest[:at], rows[i][summary], rest[at:]])
+        batch, labels = super().asked(
+            encoder, replace(batch, ids=torch.cat(rows).to(batch.ids.device)), generator
+        )
+        return batch, labels.masked_fill(torch.isin(labels, encoder.summary_ids), IGNORE)
+
+
 class ReplacedTokens(TokenTask):
     """Which tokens did a frozen generator replace, given the sentence's vector (DiffCSE)?
 
@@ -236,13 +268,15 @@ def task_of(config: TokenTaskConfig, encoder: TextEncoder) -> TokenTask:
         generator, discriminator = use_onednn(generator), use_onednn(discriminator.train())
         return ReplacedTokens(config, encoder, generator, discriminator)
     _ = encoder.lm_head
-    if config.task == "ntp":
-        if getattr(encoder.full, "is_gradient_checkpointing", False):
-            raise ConfigError(
-                "task ntp reads under another mask, which gradient checkpointing would forget"
-            )
-        return NextTokens(config)
-    return MaskedTokens(config)
+    if config.task in ("mlm", "mntp"):
+        return MaskedTokens(config)
+    if encoder.settings.bidirectional and getattr(
+        encoder.full, "is_gradient_checkpointing", False
+    ):
+        raise ConfigError(
+            f"task {config.task} reads under another mask, which gradient checkpointing would forget"
+        )
+    return NextTokens(config) if config.task == "ntp" else GatheredTokens(config)
 
 
 @contextmanager

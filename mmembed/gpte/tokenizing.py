@@ -12,7 +12,12 @@ from mmembed.gpte.rows import Row
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-__all__ = ["Tokenizing"]
+__all__ = ["Tokenizing", "summary_tokens"]
+
+
+def summary_tokens(count: int) -> list[str]:
+    """The names of so many learned tokens for ``{summary}`` slots."""
+    return [f"<|summary_{i}|>" for i in range(count)]
 
 
 class Tokenizing:

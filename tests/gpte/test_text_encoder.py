@@ -289,19 +289,6 @@ def test_denoising_needs_positions(wordpiece: Fast) -> None:
         dense(encoder, TEXTS)
 
 
-def test_summary_tokens_are_learned_and_pooled(bytes_bpe: Fast) -> None:
-    before = len(bytes_bpe)
-    options = {**DECODER, "vocab_size": before}
-    settings = TextSettings(summary_tokens=3, prompts={"default": PROMPTS["gem"]})
-    encoder = TextEncoder(model_of("Qwen3", options), bytes_bpe, settings).eval()
-    assert len(bytes_bpe) == before
-    assert encoder.base.get_input_embeddings().weight.shape[0] == before + 3
-    batch = encoder.collate(encoder.tokenize(TEXTS))
-    states = encoder.read(batch)
-    expected = torch.stack([row[-3:].mean(dim=0) for row in states.rows()])
-    torch.testing.assert_close(encoder(batch).dense, expected)
-
-
 def test_projections_and_concatenated_poolings(wordpiece: Fast) -> None:
     encoder = encoder_of(
         "Bert",

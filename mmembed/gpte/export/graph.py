@@ -51,6 +51,7 @@ class DenseGraph(nn.Module):
             "a soft prefix": settings.prefix_tokens,
             "symmetric ALiBi": settings.alibi,
             "a context": settings.context is not None,
+            "summary tokens": settings.summary_tokens,
             "experts": settings.experts,
             "a calibration": encoder.calibration is not None,
             "template denoising": any(prompt.denoise for prompt in settings.prompts.values()),
@@ -217,6 +218,5 @@ def load_compiled(folder: Path, graph: str) -> tuple[TextSettings, Tokenizing, P
     end_id = None
     if settings.end_token is not None:
         end_id = tokenizer.convert_tokens_to_ids(settings.end_token)
-    summary = [f"<|summary_{i}|>" for i in range(settings.summary_tokens)]
     assert settings.max_tokens is not None
-    return settings, Tokenizing(tokenizer, settings.max_tokens, end_id, summary), folder / graph
+    return settings, Tokenizing(tokenizer, settings.max_tokens, end_id), folder / graph
