@@ -165,9 +165,10 @@ class NextTokens(TokenTask):
 class GatheredTokens(NextTokens):
     """Next-token prediction through a prompt's summary tokens (GEM, Zhang et al. 2025).
 
-    In a share of the texts the summary tokens stand at a random place, behind which nothing ahead of
-    them is seen: they have to hold what the rest of the text follows from. The other texts are read
-    as they are, so that the model goes on to speak. No summary token is itself predicted.
+    In a share of the texts the summary tokens stand at a random place, and what is behind them does
+    not see what is ahead of them: they have to hold what the rest of the text follows from. The
+    other texts are read as they are, so that the model goes on to speak. No summary token is itself
+    predicted.
     """
 
     def asked(
@@ -270,11 +271,10 @@ def task_of(config: TokenTaskConfig, encoder: TextEncoder) -> TokenTask:
     _ = encoder.lm_head
     if config.task in ("mlm", "mntp"):
         return MaskedTokens(config)
-    if encoder.settings.bidirectional and getattr(
-        encoder.full, "is_gradient_checkpointing", False
-    ):
+    read_twice = getattr(encoder.full, "is_gradient_checkpointing", False)
+    if encoder.settings.bidirectional and read_twice:
         raise ConfigError(
-            f"task {config.task} reads under another mask, which gradient checkpointing would forget"
+            f"task {config.task} reads by a causal mask, which gradient checkpointing would forget"
         )
     return NextTokens(config) if config.task == "ntp" else GatheredTokens(config)
 

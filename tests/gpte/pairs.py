@@ -34,10 +34,10 @@ def run_alone(folder: Path, cases: Mapping[str, Mapping[str, Any]]) -> None:
         (folder / f"{name}.yaml").write_text(to_yaml(one), encoding="utf-8")
 
 
-def run_stopped(folder: Path) -> None:
-    """For such scripts: every recipe is stopped after its second step and run again to its end."""
+def run_stopped(folder: Path, name: str) -> None:
+    """Every recipe is stopped after its second step and run again to its end, in folders NAME."""
     for file in sorted(folder.glob("*.yaml")):
-        one = load_recipe(file, [f"output={folder / file.stem / 'sharded'}"])
+        one = load_recipe(file, [f"output={folder / file.stem / name}"])
         run_recipe(one, stop_after=2)
         run_recipe(one)
 

@@ -151,10 +151,10 @@ def test_whole_texts_are_next_tokens(bytes_bpe: Fast) -> None:
 
 def test_it_asks_for_a_summary_and_a_model_that_packs(bytes_bpe: Fast) -> None:
     encoder = encoder_of(bytes_bpe, prompt=Prompt())
-    with pytest.raises(ConfigError, match="no {summary} slot"):
+    with pytest.raises(ConfigError, match=r"no \{summary\} slot"):
         halved(encoder)
     model = transformers.AutoModel.from_config(
         transformers.BloomConfig(vocab_size=len(bytes_bpe), hidden_size=32, n_layer=1, n_head=4)
     )
-    with pytest.raises(ConfigError, match="does not pack: .*no summary tokens"):
+    with pytest.raises(ConfigError, match=r"does not pack: .*no summary tokens"):
         TextEncoder(model, bytes_bpe, TextSettings(summary_tokens=2))
