@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "code-training.md"
 RECIPES = ROOT / "configs" / "recipes" / "code"
 FILE = RESULTS / "code_recipe_gains.json"
+SEED = 42  # of every recipe
 MARKS = ("<!-- code_recipe_gains: begin -->\n", "<!-- code_recipe_gains: end -->\n")
 
 
@@ -30,14 +31,17 @@ def table(runs: Sequence[Mapping[str, Any]]) -> str:
     """One line a recipe: every set before and after, the mean gain and its interval."""
     sets = [name.partition("/")[0] for name in runs[0]["sets"]]
     lines = [
-        f"| recipe | {' | '.join(sets)} | mean gain (95% interval) | beats its start |",
-        "|---|" + "---|" * (len(sets) + 2),
+        f"| recipe | start | {' | '.join(sets)} | mean gain (95% interval) | beats its start |",
+        "|---|" + "---|" * (len(sets) + 3),
     ]
     for run in runs:
         cells = [f"{one['before']:.3f} to {one['after']:.3f}" for one in run["sets"].values()]
         low, high = run["interval"]
         gain = f"{run['gain']:+.3f} ({low:+.3f} to {high:+.3f})"
-        lines.append(f"| {run['recipe']} | {' | '.join(cells)} | {gain} | {verdict(low, high)} |")
+        start = run["start"] if run["seed"] == SEED else f"{run['start']}, seed {run['seed']}"
+        lines.append(
+            f"| {run['recipe']} | {start} | {' | '.join(cells)} | {gain} | {verdict(low, high)} |"
+        )
     return "\n".join(lines) + "\n"
 
 

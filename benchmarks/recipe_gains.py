@@ -51,6 +51,7 @@ from tokenizers import Tokenizer
 from mmembed.errors import MmembedError
 from mmembed.gpte.config import EvaluationConfig, EvaluationSet
 from mmembed.gpte.evaluating import Evaluator, Measured
+from mmembed.gpte.outcomes import Outcome
 from mmembed.gpte.prompts import PROMPTS
 from mmembed.gpte.recipe import CalibrateStage, Recipe, TrainStage, load_recipe, recipe_from
 from mmembed.gpte.run import Runner, run_recipe
@@ -358,6 +359,7 @@ def compared(
     start: Start,
     sets: Mapping[str, Sequence[EvaluationSet]],
     more: Mapping[type, Runner] | None = None,
+    also: Callable[[Mapping[str, Outcome]], dict[str, Any]] = lambda outcomes: {},
 ) -> dict[str, Any]:
     """Run a recipe, and measure it before and after.
 
@@ -366,6 +368,7 @@ def compared(
         start: what it begins with.
         sets: held-out sets by the stage whose model is measured on them.
         more: what runs stages of other kinds.
+        also: what else to record of the outcomes, while their folders are there.
     """
     begun, busy = time.perf_counter(), time.process_time()
     shutil.rmtree(small.output, ignore_errors=True)
@@ -390,6 +393,7 @@ def compared(
         }
         for name, interval in zip(before, intervals, strict=True)
     }
+    besides = also(outcomes)
     shutil.rmtree(small.output, ignore_errors=True)
     return {
         "recipe": small.name,
@@ -399,6 +403,7 @@ def compared(
         "sets": measured,
         **found,
         "beats_start": bool(found["interval"][0] > 0),
+        **besides,
         "seconds": round(time.perf_counter() - begun),
         "cpu_seconds": round(time.process_time() - busy),
     }

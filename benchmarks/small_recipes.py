@@ -189,7 +189,16 @@ def _data(data: DataConfig, start: Start) -> DataConfig:
         )
         for source in data.sources
     )
-    return replace(data, guide=guide, sources=sources, negatives=min(data.negatives, 2))
+    curriculum = data.curriculum
+    if curriculum is not None:
+        curriculum = replace(curriculum, steps=min(curriculum.steps, start.steps))
+    return replace(
+        data,
+        guide=guide,
+        sources=sources,
+        negatives=min(data.negatives, 2),
+        curriculum=curriculum,
+    )
 
 
 def _objective(config: Any, start: Start) -> Any:

@@ -1,4 +1,4 @@
-"""What a recipe says of a head over the tokens of code."""
+"""What a recipe says of heads over the tokens of code, and of their augmentation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 from mmembed.errors import ConfigError
 
-__all__ = ["CodeTaskConfig"]
+__all__ = ["AugmentConfig", "CodeTaskConfig"]
 
 
 @dataclass(frozen=True)
@@ -16,14 +16,15 @@ class CodeTaskConfig:
 
     Attributes:
         head: ``identifier`` (SynCoBERT), ``edge`` between tokens of one parent (SynCoBERT),
-            ``type`` of a token (Code-MVP), or type of its ``parent`` node (CONCORD).
+            ``type`` of a token (Code-MVP), type of its ``parent`` node (CONCORD), or ``names``:
+            identifiers that are masked wherever they stand (CodeSage).
         column: Whose texts it reads; they must be code.
         language: Of that code.
         weight: Times its loss.
         classes: Types are counted by hash into so many classes.
     """
 
-    head: Literal["identifier", "edge", "type", "parent"]
+    head: Literal["identifier", "edge", "type", "parent", "names"]
     column: Literal["query", "positive"] = "positive"
     language: str = "python"
     weight: float = 1.0
@@ -43,3 +44,22 @@ class CodeTaskConfig:
     def task(self) -> str:
         """The same, as the trainer calls it."""
         return self.label
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Soft augmentation of every row of a batch (CoCoSoDa, Shi et al., 2023).
+
+    Attributes:
+        probability: Share of tokens that are masked, or replaced by their types.
+        code: Columns of code; the others are text, which has no types.
+        language: Of that code.
+    """
+
+    probability: float = 0.15
+    code: tuple[Literal["query", "positive"], ...] = ("positive",)
+    language: str = "python"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.probability < 1:
+            raise ConfigError("augment: probability lies between 0 and 1")

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from codeembed.languages import language as find_language
 from codeembed.pairs.pair import digest
 from codeembed.training.config import CodeTaskConfig
 from codeembed.training.objectives import IGNORE, edge_loss, identifier_loss, type_loss
+from codeembed.training.reading import code_of, parsed_language
 from codeembed.transform.lexemes import lexemes
-from codeembed.transform.syntaxes import SYNTAXES
 from codeembed.transform.tree import Code
 from codeembed.views.align import IGNORED, align, token_labels
 from mmembed.errors import ConfigError
+from mmembed.gpte.objectives.tokens import mlm_loss
 from mmembed.gpte.protocols import Outputs
 from mmembed.gpte.reading import TextBatch
 from mmembed.gpte.text_encoder import TextEncoder
 from mmembed.gpte.token_tasks import TokenTask, Work
 
-__all__ = ["CodeHead", "head_of", "labels_of"]
+__all__ = ["CodeHead", "MaskedNames", "head_of", "labels_of"]
 
 _DISTANCES = (1, 4)
 
@@ -40,10 +40,7 @@ class CodeHead(TokenTask):
         self.config: Any = config
         outputs = {"identifier": 1, "edge": 0}.get(config.head, config.classes)
         self.output = nn.Linear(width, outputs) if outputs else None
-        language = find_language(config.language)
-        if language is None or language.name not in SYNTAXES:
-            raise ConfigError(f"head {config.head}: {config.language!r} has no syntax trees here")
-        self._language = language
+        self._language = parsed_language(config.language)
 
     def asked(
         self, encoder: TextEncoder, batch: TextBatch, generator: torch.Generator
@@ -68,17 +65,7 @@ class CodeHead(TokenTask):
         return type_loss(logits, work.labels, work.factor)
 
     def _row(self, tokenizer: Any, ids: list[int]) -> list[int]:
-        special = set(tokenizer.all_special_ids)
-        pieces = [
-            b"" if token in special else _bytes(raw)
-            for token, raw in zip(ids, tokenizer.convert_ids_to_tokens(ids), strict=True)
-        ]
-        spans = []
-        end = 0
-        for piece in pieces:
-            spans.append((end, end + len(piece)))
-            end += len(piece)
-        return labels_of(self.config, Code(b"".join(pieces), self._language, b"", b""), spans)
+        return labels_of(self.config, *code_of(tokenizer, ids, self._language))
 
 
 def labels_of(config: CodeTaskConfig, code: Code, spans: Sequence[tuple[int, int]]) -> list[int]:
@@ -106,6 +93,48 @@ def labels_of(config: CodeTaskConfig, code: Code, spans: Sequence[tuple[int, int
     return found
 
 
+class MaskedNames(TokenTask):
+    """Deobfuscation (CodeSage, Zhang et al., 2024): half of a code's identifiers are masked, each
+    wherever it stands, and their tokens predicted by the language model's head.
+
+    Every subword has a mask of its own, so that a name's length is known.
+    """
+
+    def __init__(self, config: CodeTaskConfig, mask: int) -> None:
+        nn.Module.__init__(self)
+        self.config: Any = config
+        self._language, self._mask = parsed_language(config.language), mask
+
+    def asked(
+        self, encoder: TextEncoder, batch: TextBatch, generator: torch.Generator
+    ) -> tuple[TextBatch, Tensor]:
+        """The batch with masks, and what stood there."""
+        hidden = torch.cat(
+            [
+                self._hidden(encoder.tokenizer, row.tolist(), generator)
+                for row in batch.ids.cpu().split(batch.lengths)
+            ]
+        ).to(batch.ids.device)
+        ids = batch.ids.masked_fill(hidden, self._mask)
+        return replace(batch, ids=ids), batch.ids.masked_fill(~hidden, IGNORE)
+
+    def forward(self, encoder: TextEncoder, work: Work, outputs: Outputs | None) -> Tensor:
+        """As :meth:`TokenTask.forward`."""
+        return mlm_loss(encoder.read(work.batch), work.labels, encoder.lm_head, work.factor)
+
+    def _hidden(self, tokenizer: Any, ids: list[int], generator: torch.Generator) -> Tensor:
+        """``(t,)`` bool: subwords of the identifiers that are masked."""
+        code, spans = code_of(tokenizer, ids, self._language)
+        tokens = token_labels(code)
+        texts = [code.text[each.start : each.end] for each in tokens]
+        found = {text for text, each in zip(texts, tokens, strict=True) if each.is_identifier}
+        names = sorted(found)
+        drawn = torch.rand(len(names), generator=generator) < 0.5
+        chosen = {name for name, kept in zip(names, drawn.tolist(), strict=True) if kept}
+        places = align(tokens, spans)
+        return torch.tensor([at != IGNORED and texts[at] in chosen for at in places])
+
+
 def _edges(hidden: Tensor, work: Work) -> Tensor:
     """Pairs of tokens of one row, near and farther: is the parent the same node?"""
     lengths = torch.tensor(work.batch.lengths, device=hidden.device)
@@ -121,26 +150,17 @@ def _edges(hidden: Tensor, work: Work) -> Tensor:
     return edge_loss(scaled, pairs, labels, work.factor / len(_DISTANCES))
 
 
-@cache
-def _byte_of() -> dict[str, int]:
-    """The bytes that the characters of byte-level BPE stand for (Radford et al., 2019)."""
-    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    hidden = [byte for byte in range(256) if byte not in shown]
-    found = {chr(byte): byte for byte in shown}
-    return found | {chr(256 + at): byte for at, byte in enumerate(hidden)}
+def head_of(config: CodeTaskConfig, encoder: TextEncoder) -> TokenTask:
+    """The head of this configuration, for this encoder.
 
-
-def _bytes(token: str) -> bytes:
-    known = _byte_of()
-    try:
-        return bytes(known[character] for character in token)
-    except KeyError:
-        raise ConfigError(
-            f"token {token!r}: heads over code need a byte-level tokenizer, such as CodeBERT's, "
-            "whose tokens give the source back"
-        ) from None
-
-
-def head_of(config: CodeTaskConfig, encoder: TextEncoder) -> CodeHead:
-    """The head of this configuration, for this encoder."""
-    return CodeHead(config, encoder.hidden_size)
+    Raises:
+        ConfigError: the language has no syntax trees, or names shall be masked and the model has no
+            language-model head or no mask token.
+    """
+    if config.head != "names":
+        return CodeHead(config, encoder.hidden_size)
+    _ = encoder.lm_head
+    mask = encoder.tokenizer.mask_token_id
+    if mask is None:
+        raise ConfigError("head names: the tokenizer has no mask token")
+    return MaskedNames(config, int(mask))

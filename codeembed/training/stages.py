@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from codeembed.pairs.clones import clone_of
 from codeembed.pairs.consistency import consistent
 from codeembed.parse import ParseTimeoutError
-from codeembed.training.config import CodeTaskConfig
-from codeembed.training.views import VIEWS
+from codeembed.training.config import AugmentConfig, CodeTaskConfig
+from codeembed.training.views import VIEWS, noisy_text
 from codeembed.transform.tree import Code
 from mmembed.errors import ConfigError, InputError
 from mmembed.gpte.config import DataConfig, SourceConfig
@@ -23,7 +23,19 @@ from mmembed.gpte.outcomes import Context, Outcome
 from mmembed.gpte.recipe import TrainStage
 from mmembed.gpte.run import Runner
 
-__all__ = ["CODE_RUNNERS", "CODE_STAGES", "CodeTrainStage", "FilterStage", "ViewStage"]
+if TYPE_CHECKING:
+    from mmembed.gpte.data.batches import Examples, ExampleSet
+    from mmembed.gpte.text_encoder import TextEncoder
+    from mmembed.gpte.token_tasks import TokenTask
+
+__all__ = [
+    "CODE_RUNNERS",
+    "CODE_STAGES",
+    "CodeTrainStage",
+    "FilterStage",
+    "MatchStage",
+    "ViewStage",
+]
 
 _log = logging.getLogger(__name__)
 _TINY_ROWS = 24
@@ -35,11 +47,49 @@ class CodeTrainStage(TrainStage):
 
     Attributes:
         heads: What else is predicted of the tokens of code.
+        augment: Tokens of every row are masked or replaced by their types; the momentum encoder
+            reads the rows as they are.
     """
 
     kind: ClassVar[str] = "code"
 
     heads: tuple[CodeTaskConfig, ...] = ()
+    augment: AugmentConfig | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.augment is not None and self.data.streaming:
+            raise ConfigError(f"stage {self.name}: augment changes tokenised rows: no streaming")
+
+
+@dataclass(frozen=True)
+class MatchStage(TrainStage):
+    """A matching head trained on pairs and their hard negatives: ``kind: match`` (CodeT5+).
+
+    The encoder is trained along, and saved with the head; see
+    :class:`codeembed.training.matching.Matcher`.
+
+    Attributes:
+        layers: Of the decoder that attends to the text.
+    """
+
+    kind: ClassVar[str] = "match"
+
+    objective: Mapping[str, Any] | str | None = "pair_binary"
+    layers: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.layers < 1 or not self.data.negatives or self.data.streaming:
+            raise ConfigError(
+                f"stage {self.name}: a matching head has layers >= 1 and needs data.negatives, and "
+                "no streaming"
+            )
+        if self.tasks or self.momentum or self.evaluation:
+            raise ConfigError(
+                f"stage {self.name}: a matching head has no vectors: leave out tasks, momentum and "
+                "evaluation"
+            )
 
 
 @dataclass(frozen=True)
@@ -51,7 +101,8 @@ class ViewStage:
     Attributes:
         source: File of rows, or ``stage://NAME``.
         columns: New column to what it joins: names of :data:`codeembed.training.views.VIEWS` of
-            the code in ``code``, or ``=NAME`` for another column as it is.
+            the code in ``code``, ``=NAME`` for another column as it is, or ``~NAME`` for its text
+            with a word changed.
         code: Column of the code.
         deviants: Hard negatives to make of every code, into the column ``negatives``.
         copies: Rows to make of each, with fresh seeds: dynamic augmentation, written out.
@@ -73,7 +124,7 @@ class ViewStage:
         if not self.columns or self.copies < 1 or self.deviants < 0:
             raise ConfigError(f"stage {self.name}: give columns, copies >= 1 and deviants >= 0")
         for part in (part for parts in self.columns.values() for part in parts):
-            if not part.startswith("=") and part not in VIEWS:
+            if part[:1] not in ("=", "~") and part not in VIEWS:
                 known = ", ".join(VIEWS)
                 raise ConfigError(f"stage {self.name}: unknown view {part!r} (known: {known})")
 
@@ -123,14 +174,30 @@ class FilterStage:
 
 
 def _run_code(stage: CodeTrainStage, context: Context) -> Outcome | None:
+    from codeembed.training.augment import AugmentedExamples
     from codeembed.training.heads import head_of
-    from mmembed.gpte.training import run_train
+    from mmembed.gpte.training import Extension, run_train
 
-    return run_train(
-        stage,
-        context,
-        lambda encoder: {one.label: head_of(one, encoder) for one in stage.heads},
+    def tasks(encoder: TextEncoder) -> Mapping[str, TokenTask]:
+        return {one.label: head_of(one, encoder) for one in stage.heads}
+
+    def augmented(encoder: TextEncoder, examples: ExampleSet) -> Examples:
+        if stage.augment is None:
+            return examples
+        return AugmentedExamples(examples, encoder.tokenizer, stage.augment)
+
+    return run_train(stage, context, Extension(tasks=tasks, examples=augmented))
+
+
+def _run_match(stage: MatchStage, context: Context) -> Outcome | None:
+    from codeembed.training.matching import Matcher, PairedExamples
+    from mmembed.gpte.training import Extension, run_train
+
+    extension = Extension(
+        examples=lambda encoder, examples: PairedExamples(examples),
+        trained=lambda encoder: Matcher(encoder, stage.layers),
     )
+    return run_train(stage, context, extension)
 
 
 def _run_views(stage: ViewStage, context: Context) -> Outcome:
@@ -167,10 +234,7 @@ def _viewed(stage: ViewStage, source: str, problems: Counter[str]) -> Iterator[d
 def _row(stage: ViewStage, row: Mapping[str, Any], code: Code, seed: int) -> dict[str, Any] | str:
     made = dict(row)
     for column, parts in stage.columns.items():
-        texts = [
-            str(row[part[1:]]) if part.startswith("=") else VIEWS[part](code, seed)
-            for part in parts
-        ]
+        texts = [_part(part, row, code, seed) for part in parts]
         if not all(text and text.strip() for text in texts):
             return f"no-{column}"
         made[column] = "\n".join(text for text in texts if text)
@@ -180,6 +244,13 @@ def _row(stage: ViewStage, row: Mapping[str, Any], code: Code, seed: int) -> dic
             return "no-deviant"
         made["negatives"] = list(clone.deviants)
     return made
+
+
+def _part(part: str, row: Mapping[str, Any], code: Code, seed: int) -> str | None:
+    if part in VIEWS:
+        return VIEWS[part](code, seed)
+    text = str(row[part[1:]])
+    return text if part.startswith("=") else noisy_text(text, seed)
 
 
 def _run_filter(stage: FilterStage, context: Context) -> Outcome:
@@ -225,9 +296,10 @@ def _written(context: Context, rows: list[dict[str, Any]], metrics: Mapping[str,
     return Outcome(context.folder, rows=file, metrics=metrics)
 
 
-CODE_STAGES: tuple[type[Any], ...] = (CodeTrainStage, ViewStage, FilterStage)
+CODE_STAGES: tuple[type[Any], ...] = (CodeTrainStage, MatchStage, ViewStage, FilterStage)
 CODE_RUNNERS: Mapping[type, Runner] = {
     CodeTrainStage: _run_code,
+    MatchStage: _run_match,
     ViewStage: _run_views,
     FilterStage: _run_filter,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from random import Random
 
 from codeembed.pairs.clones import clone_of
 from codeembed.transform.op import transform
@@ -16,10 +17,11 @@ from codeembed.transform.regularise import (
     subtree_and_context,
 )
 from codeembed.transform.tree import Code
+from codeembed.views.control import control_flow
 from codeembed.views.dataflow import data_flow
 from codeembed.views.flatten import flatten, linearise
 
-__all__ = ["VIEWS", "View"]
+__all__ = ["VIEWS", "View", "noisy_text"]
 
 View = Callable[[Code, int], str | None]
 """Code and a seed to text; None where the view has nothing to show."""
@@ -59,11 +61,25 @@ def _flow(code: Code, seed: int) -> str | None:
     return " ".join(f"{edge.name} {edge.kind}" for edge in data_flow(code)) or None
 
 
+def noisy_text(text: str, seed: int) -> str:
+    """A text with one word left out, two neighbours exchanged, or one word twice (ContraBERT)."""
+    words = text.split()
+    random = Random(f"{seed}/text")
+    at = random.randrange(len(words)) if words else 0
+    changed = [
+        [*words[:at], *words[at + 1 :]],
+        [*words[:at], *reversed(words[at : at + 2]), *words[at + 2 :]],
+        [*words[: at + 1], *words[at:]],
+    ]
+    return " ".join(random.choice(changed) or words)
+
+
 VIEWS: Mapping[str, View] = {
     "code": lambda code, _: _text(code.text),
     "flat": lambda code, _: " ".join(piece.text for piece in flatten(code)),
     "ast": lambda code, _: " ".join(linearise(code)),
     "dataflow": _flow,
+    "cfg": lambda code, _: control_flow(code).linearised(code),
     "clone": _clone,
     "canonical": _canonical,
     "compressed": _compressed,
@@ -75,7 +91,8 @@ VIEWS: Mapping[str, View] = {
     "context": _context,
 }
 """By name: the code itself; flattened with markers (UniXcoder); depth-first types and tokens
-(SynCoBERT); variables with their data-flow edges (GraphCodeBERT); a transformed clone (CONCORD,
+(SynCoBERT); variables with their data-flow edges (GraphCodeBERT); statements with what can follow
+them (Code-MVP); a transformed clone (CONCORD,
 TransformCode); canonical names; compressed layout; some identifiers masked, or replaced by their
 types (CoCoSoDa); some lines dropped (ContraCode); without signature and returns (CodeSage); a
 complete statement, and the rest of its function (SCodeR)."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mmembed.errors import ConfigError
+from mmembed.gpte.curriculum import Curriculum
 from mmembed.gpte.objectives.scoring import Score
 from mmembed.gpte.text_settings import TextSettings
 
@@ -161,6 +162,8 @@ class DataConfig:
 
     Attributes:
         negatives: hard negatives per query in a batch, drawn from those that a row has.
+        curriculum: draw them by their scores, which every source with negatives then names as its
+            ``teacher``, and harder ones from step to step; evenly without.
         bad_rows: what a broken or one-sided row does: stop the run, or be counted and left out.
         streaming: read rows as they come, for sources too large to tokenise once; the order is
             then a shuffle within ``buffer`` rows, and ``schedule.steps`` must say how long.
@@ -170,6 +173,7 @@ class DataConfig:
 
     sources: tuple[SourceConfig, ...]
     negatives: int = 0
+    curriculum: Curriculum | None = None
     bad_rows: Literal["raise", "skip"] = "raise"
     streaming: bool = False
     buffer: int = 10_000
@@ -182,6 +186,13 @@ class DataConfig:
             raise ConfigError("data: name at least one source")
         if self.streaming and self.guide is not None:
             raise ConfigError("data: a guide reads every text beforehand, and streams have no end")
+        if self.curriculum is not None:
+            scored = all(one.teacher for one in self.sources if one.negatives)
+            if self.streaming or not self.negatives or not scored:
+                raise ConfigError(
+                    "data.curriculum draws negatives by their scores: set data.negatives, name the "
+                    "scores of every source with negatives as its teacher, and do not stream"
+                )
         if self.negatives < 0 or self.workers < 0 or self.buffer < 1:
             raise ConfigError("data: negatives and workers are 0 or more, the buffer 1 or more")
 
@@ -312,17 +323,22 @@ class MomentumConfig:
         decay: what it keeps of itself every step: 0.999 in MoCo, 0.995 in ESimCSE.
         queue: keys of earlier batches kept as further negatives; 0 for none.
         positives: which encoder reads the positives of the batch itself.
+        sides: whose keys the second encoder makes and queues: of positives, or of queries too, for
+            the objective ``moco``, while the first encoder reads both sides itself.
         final: save the follower in place of the encoder (exponential moving average).
     """
 
     decay: float = 0.999
     queue: int = 0
     positives: Literal["encoder", "momentum"] = "encoder"
+    sides: Literal["positive", "both"] = "positive"
     final: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.decay < 1 or self.queue < 0:
             raise ConfigError("momentum: decay lies in [0, 1), and queue is 0 or more")
+        if self.sides == "both" and self.positives == "momentum":
+            raise ConfigError("momentum: with sides both the encoder reads the positives too")
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,10 @@ class Columns:
         guide: outputs of a frozen guide model for the same columns, by column name.
         shared: tensors that belong to no row and are the same on every process: the objective's
             own learned parameters by name, ``"queue"`` ``(q, d)`` and ``"queue_hash"`` ``(q,)``
-            (a momentum queue's keys), ``"step"`` (0-d, for schedules inside an objective).
+            (a momentum queue's keys of positives), ``"query_queue"`` and ``"query_queue_hash"``
+            (those of queries, where it keeps them), ``"step"`` (0-d, for schedules inside an
+            objective).
+        keys: outputs of the momentum encoder, by column, for what it reads.
     """
 
     query: Outputs
@@ -99,6 +102,7 @@ class Columns:
     meta: Mapping[str, Tensor] = field(default_factory=dict)
     guide: Mapping[str, Outputs] = field(default_factory=dict)
     shared: Mapping[str, Tensor] = field(default_factory=dict)
+    keys: Mapping[str, Outputs] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,13 +65,13 @@ class MomentumQueue(nn.Module):
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
         self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
 
-    def shared(self) -> dict[str, Tensor]:
-        """What ``Columns.shared`` needs; empty before the first push."""
+    def shared(self, name: str = "queue") -> dict[str, Tensor]:
+        """What ``Columns.shared`` needs, under this name; empty before the first push."""
         count = int(self.filled)
         if not count:
             return {}
         # Copies: a later push must not change what a graph still holds.
-        return {"queue": self.keys[:count].clone(), "queue_hash": self.hashes[:count].clone()}
+        return {name: self.keys[:count].clone(), f"{name}_hash": self.hashes[:count].clone()}
 
     @torch.no_grad()
     def push(self, keys: Tensor, hashes: Tensor | None = None) -> None:

@@ -76,8 +76,11 @@ class Goal:
     learned: nn.ParameterDict
 
 
+_QUEUES = {"positive": "queue", "query": "query_queue"}  # names in Columns.shared
+
+
 class Follower(nn.Module):
-    """A copy of the encoder that follows it, and the queue of keys it has made.
+    """A copy of the encoder that follows it, and the queues of keys it has made, by column.
 
     The follower reads without dropout.
 
@@ -90,7 +93,10 @@ class Follower(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = copy.requires_grad_(False).eval()
-        self.queue = MomentumQueue(config.queue, width) if config.queue else None
+        sides = ("query", "positive") if config.sides == "both" else ("positive",)
+        self.queues = nn.ModuleDict(
+            {side: MomentumQueue(config.queue, width) for side in sides if config.queue}
+        )
 
     @torch.no_grad()
     def keys(self, chunks: Sequence[Sequence[Row]]) -> Outputs:
@@ -99,13 +105,20 @@ class Follower(nn.Module):
         return join_outputs([encoder(encoder.collate(rows)) for rows in chunks])
 
     def shared(self) -> dict[str, Tensor]:
-        """The queue's part of ``Columns.shared``."""
-        return {} if self.queue is None else self.queue.shared()
+        """The queues' part of ``Columns.shared``."""
+        found: dict[str, Tensor] = {}
+        for side, queue in self.queues.items():
+            assert isinstance(queue, MomentumQueue)
+            found |= queue.shared(_QUEUES[side])
+        return found
 
-    def push(self, keys: Outputs, hashes: Tensor | None) -> None:
-        """Keep a batch's keys, once its loss has been computed."""
-        if self.queue is not None and keys.dense is not None:
-            self.queue.push(keys.dense, hashes)
+    def push(self, keys: Mapping[str, tuple[Outputs, Tensor | None]]) -> None:
+        """Keep a batch's keys and hashes by column, once its loss has been computed."""
+        for side, queue in self.queues.items():
+            made, hashes = keys[side]
+            assert isinstance(queue, MomentumQueue)
+            if made.dense is not None:
+                queue.push(made.dense, hashes)
 
     def follow(self, encoder: nn.Module) -> None:
         """Move towards the encoder, after an optimiser step."""
@@ -141,7 +154,7 @@ class Stepper:
     verify: bool = False
     rates: Mapping[str, float] = field(default_factory=dict)
     context: CorpusTokens | None = None
-    _keys: tuple[Outputs, Tensor | None] | None = field(default=None, init=False)
+    _keys: dict[str, tuple[Outputs, Tensor | None]] = field(default_factory=dict, init=False)
 
     def backward(self, batch: ExampleBatch, step: int, share: float, last: bool) -> Loss:
         """Add ``share`` of the batch's gradient to the parameters'.
@@ -182,10 +195,10 @@ class Stepper:
         def scaled(loss: Tensor) -> None:
             backward(self.accelerator, self.model, loss * share)
 
+        frozen = self._frozen(batch, chunks)
         if self.batch.cached and goal is not None:
             waited = rounds if sharded(self.accelerator) else {}
-            return self._cached(chunks, waited, works, sentence_loss, goal, scaled, last)
-        frozen = self._frozen(chunks)
+            return self._cached(chunks, waited, works, sentence_loss, goal, scaled, last, frozen)
         with nullcontext() if last else self.accelerator.no_sync(self.model):
             outputs = {
                 name: frozen[name]
@@ -207,9 +220,9 @@ class Stepper:
     def after_step(self) -> None:
         """What follows an optimiser step: the momentum encoder moves, and its queue grows."""
         if self.follower is not None:
-            if self._keys is not None:
-                self.follower.push(*self._keys)
-                self._keys = None
+            if self._keys:
+                self.follower.push(self._keys)
+                self._keys = {}
             self.follower.follow(self.encoder)
 
     def _cached(
@@ -221,8 +234,8 @@ class Stepper:
         goal: Goal,
         scaled: Callable[[Tensor], None],
         last: bool,
+        frozen: Mapping[str, Outputs],
     ) -> Loss:
-        frozen = self._frozen(chunks)
 
         def auxiliary(column: str) -> Callable[[Outputs, int], Loss] | None:
             mine = [name for name in works if self.tasks[name].config.column == column]
@@ -288,16 +301,20 @@ class Stepper:
             t.config.column == column and t.config.task == "rtd" for t in self.tasks.values()
         )
 
-    def _frozen(self, chunks: Mapping[str, list[list[Row]]]) -> dict[str, Outputs]:
+    def _frozen(
+        self, batch: ExampleBatch, chunks: Mapping[str, list[list[Row]]]
+    ) -> dict[str, Outputs]:
         """The columns that the momentum encoder reads in the encoder's place."""
         if self.follower is None or "positive" not in chunks:
             return {}
         config = self.follower.config
-        if not config.queue and config.positives == "encoder":
+        sides = ("query", "positive") if config.sides == "both" else ("positive",)
+        if not config.queue and config.positives == "encoder" and config.sides == "positive":
             return {}
-        keys = self.follower.keys(chunks["positive"])
-        self._keys = (keys, None)
-        return {"positive": keys} if config.positives == "momentum" else {}
+        for side in sides:
+            rows = [batch.clean[side]] if side in batch.clean else chunks[side]
+            self._keys[side] = (self.follower.keys(rows), None)
+        return {"positive": self._keys["positive"][0]} if config.positives == "momentum" else {}
 
     def _columns(
         self, batch: ExampleBatch, outputs: Mapping[str, Outputs], goal: Goal, step: int
@@ -307,8 +324,9 @@ class Stepper:
         shared: dict[str, Tensor] = {"step": torch.tensor(step), **goal.learned}
         if self.follower is not None:
             shared |= self.follower.shared()
-            if self._keys is not None:
-                self._keys = (self._keys[0], meta.get("positive_hash"))
+            self._keys = {
+                side: (keys, meta.get(f"{side}_hash")) for side, (keys, _) in self._keys.items()
+            }
         return Columns(
             outputs["query"],
             outputs.get("positive"),
@@ -317,6 +335,7 @@ class Stepper:
             meta,
             {name: Outputs(dense=v.to(device)) for name, v in batch.guide.items()},
             shared,
+            {side: keys for side, (keys, _) in self._keys.items()},
         )
 
     def _zero(self) -> Tensor:

@@ -6,6 +6,8 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +16,7 @@ from mmembed.errors import ConfigError
 from mmembed.gpte.batching import Plan
 from mmembed.gpte.card import write_card
 from mmembed.gpte.config import DataConfig, EvaluationConfig
-from mmembed.gpte.data.batches import Batches, ExampleSet, PlannedBatches
+from mmembed.gpte.data.batches import Batches, Examples, ExampleSet, PlannedBatches
 from mmembed.gpte.data.guides import (
     GuideVectors,
     clusters_of,
@@ -29,6 +31,7 @@ from mmembed.gpte.data.unchanged import check_unchanged
 from mmembed.gpte.evaluating import Evaluator
 from mmembed.gpte.folders import whole_folder
 from mmembed.gpte.outcomes import Context, Outcome
+from mmembed.gpte.protocols import TrainableEncoder
 from mmembed.gpte.recipe import TrainStage
 from mmembed.gpte.starting import start_encoder
 from mmembed.gpte.text_encoder import TextEncoder
@@ -39,18 +42,33 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import Tensor
 
-__all__ = ["run_train", "stage_accelerator", "trained"]
+__all__ = ["Extension", "run_train", "stage_accelerator", "trained"]
+
+
+@dataclass(frozen=True)
+class Extension:
+    """What kinds of stages from elsewhere change about a run of the trainer.
+
+    Attributes:
+        tasks: token tasks beside the stage's own.
+        examples: gives the rows of a step in the place of the tokenised ones; no streams then.
+        trained: what is trained in the place of the encoder, which it holds.
+    """
+
+    tasks: Callable[[TextEncoder], Mapping[str, TokenTask]] | None = None
+    examples: Callable[[TextEncoder, ExampleSet], Examples] | None = None
+    trained: Callable[[TextEncoder], TrainableEncoder] | None = None
 
 
 def run_train(
     stage: TrainStage,
     context: Context,
-    more_tasks: Callable[[TextEncoder], Mapping[str, TokenTask]] | None = None,
+    extension: Extension | None = None,
 ) -> Outcome | None:
     """Train one stage; None if it was stopped early.
 
     Args:
-        more_tasks: token tasks beside the stage's own, for kinds of stages that have further ones.
+        extension: what a kind of stage from elsewhere does besides.
 
     Raises:
         ConfigError, InputError, ModelLoadError, TrainingError, OSError: as
@@ -66,7 +84,9 @@ def run_train(
         data = context.data(stage.data)
         rows = TextRows(encoder.tokenizing, encoder.settings)
         cache = Path(data.cache) if data.cache else folder.parent / ".cache"
-        batches, sizes, digests = _batches(stage, data, rows, cache, accelerator, seed)
+        extension = extension or Extension()
+        made = None if extension.examples is None else partial(extension.examples, encoder)
+        batches, sizes, digests = _batches(stage, data, rows, cache, accelerator, seed, made)
         if accelerator.is_main_process:
             check_unchanged(folder, digests)
         if encoder.context is not None:
@@ -74,15 +94,15 @@ def run_train(
         tasks = {str(config.task): task_of(config, encoder) for config in stage.tasks}
         if len(tasks) < len(stage.tasks):
             raise ConfigError(f"stage {stage.name}: give every token task once")
-        if more_tasks is not None:
-            tasks |= more_tasks(encoder)
+        if extension.tasks is not None:
+            tasks |= extension.tasks(encoder)
         evaluator = _evaluator(stage.evaluation, context)
         start = evaluator(encoder.to(accelerator.device)) if evaluator else {}
         set_seed(seed, device_specific=True)  # dropout differs between processes
         positive = stage.encoder.positive_dropout
         trainer = Trainer(
             stage,
-            encoder,
+            encoder if extension.trained is None else extension.trained(encoder),
             batches,
             folder,
             accelerator,
@@ -157,6 +177,7 @@ def _batches(
     cache: Path,
     accelerator: Accelerator,
     seed: int,
+    made: Callable[[ExampleSet], Examples] | None,
 ) -> tuple[Batches, Mapping[str, int], Mapping[str, str]]:
     """The stage's batches; rows by the name of their source (-1 where not known); and digests."""
     rank, world = accelerator.process_index, accelerator.num_processes
@@ -174,7 +195,7 @@ def _batches(
     if stage.batch.order == "contextual" and guides:
         wanted = stage.batch.cluster_rows or stage.batch.size
         clusters = clusters_of(pair_vectors(sources, guides), wanted, seed=seed)
-    examples = ExampleSet(sources, data.negatives, guides)
+    examples = ExampleSet(sources, data.negatives, guides, data.curriculum)
     plan = Plan(
         tuple(len(source) for source in sources),
         stage.batch,
@@ -187,7 +208,8 @@ def _batches(
     )
     sizes = {source.name: len(source) for source in sources}
     digests = {source.name: source.folder.name for source in sources}
-    return PlannedBatches(examples, plan, rank, data.workers), sizes, digests
+    given = examples if made is None else made(examples)
+    return PlannedBatches(given, plan, rank, data.workers), sizes, digests
 
 
 def _corpus(batches: Batches, documents: int, seed: int) -> Tensor:

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from mmembed.errors import ConfigError, InputError
 from mmembed.gpte.batching import Plan
 from mmembed.gpte.config import BatchConfig, DataConfig, SourceConfig
+from mmembed.gpte.curriculum import Curriculum
 from mmembed.gpte.data import tokenised as module
 from mmembed.gpte.data.batches import Batches, ExampleBatch, ExampleSet, PlannedBatches
 from mmembed.gpte.data.examples import text_hash
@@ -167,7 +168,7 @@ def test_batches_hold_what_the_plan_says(tmp_path: Path, text_rows: TextRows) ->
     sources = [_file(tmp_path / f"{i}.jsonl", 20, seed=i) for i in range(2)]
     held = [tokenised(source, text_rows, tmp_path / "cache") for source in sources]
     examples = ExampleSet(held, negatives=2)
-    batch = examples.batch([3, 25], (0, 0))
+    batch = examples.batch([3, 25], (0, 0, 0))
     assert batch.places == [f"{sources[0].path}:4", f"{sources[1].path}:6"]
     assert batch.source == -1
     assert batch.negatives_per_query == 2
@@ -177,20 +178,42 @@ def test_batches_hold_what_the_plan_says(tmp_path: Path, text_rows: TextRows) ->
         held[1].hashes[held[1].text_ends[5]],
     ]
     assert batch.meta["label"].tolist() == [held[0].labels[3], held[1].labels[5]]
-    drawn = {tuple(examples.batch([3], (0, e)).meta["negative_hash"].tolist()) for e in range(9)}
+    drawn = {tuple(examples.batch([3], (0, e, 0)).meta["negative_hash"].tolist()) for e in range(9)}
     assert len(drawn) == 3  # every pair of the three, over the epochs
-    assert examples.batch([3, 4], (0, 0)).source == 0
-    few = ExampleSet(held, negatives=5).batch([0], (0, 0)).meta["negative_hash"].tolist()
+    assert examples.batch([3, 4], (0, 0, 0)).source == 0
+    few = ExampleSet(held, negatives=5).batch([0], (0, 0, 0)).meta["negative_hash"].tolist()
     assert few[:3] == held[0].hashes[2:5].tolist()
     assert few[3:] == few[:2]
+
+
+def test_a_curriculum_draws_negatives_by_their_scores(tmp_path: Path, text_rows: TextRows) -> None:
+    path = tmp_path / "scored.jsonl"
+    row = {"query": "a fox", "positive": "the fox", "negatives": ["dog", "lazy dog", "here"]}
+    path.write_text(json.dumps({**row, "scores": [0.9, 0.1, 0.8, 0.2]}) + "\n")
+    source = SourceConfig(str(path), negatives=("negatives",), teacher="scores")
+    held = tokenised(source, text_rows, tmp_path / "cache")
+    examples = ExampleSet([held], 1, curriculum=Curriculum(1.0, 0.01, 11))
+
+    def drawn(step: int) -> list[int]:
+        batches = [examples.batch([0], (0, epoch, step)) for epoch in range(300)]
+        found = [int(batch.meta["negative_hash"]) for batch in batches]
+        return [found.count(int(held.hashes[2 + i])) for i in range(3)]
+
+    chances = np.exp([0.1, 0.8, 0.2]) / np.exp([0.1, 0.8, 0.2]).sum()
+    assert np.abs(np.array(drawn(0)) / 300 - chances).max() < 0.1
+    assert drawn(10) == [0, 300, 0]
+    many = ExampleSet([held], 4, curriculum=Curriculum(1.0, 0.01, 11)).batch([0], (0, 0, 10))
+    assert set(many.meta["negative_hash"].tolist()) == set(held.hashes[2:5].tolist())
+    with pytest.raises(ConfigError, match="scores of every source"):
+        DataConfig((SourceConfig(str(path), negatives=("n",)),), 1, Curriculum())
 
 
 def test_rows_of_other_columns_do_not_mix(tmp_path: Path, text_rows: TextRows) -> None:
     sources = [_file(tmp_path / f"{i}.jsonl", 5, negatives=i) for i in range(2)]
     held = [tokenised(source, text_rows, tmp_path / "cache") for source in sources]
     with pytest.raises(InputError, match="homogeneous"):
-        ExampleSet(held, negatives=1).batch([0, 7], (0, 0))
-    assert not ExampleSet(held).batch([0, 7], (0, 0)).negative
+        ExampleSet(held, negatives=1).batch([0, 7], (0, 0, 0))
+    assert not ExampleSet(held).batch([0, 7], (0, 0, 0)).negative
 
 
 def test_workers_fetch_the_same_batches_from_any_step(tmp_path: Path, text_rows: TextRows) -> None:

@@ -102,6 +102,11 @@ CASES: dict[str, dict[str, Any]] = {
         "momentum": {"decay": 0.9, "queue": 8, "positives": "momentum"},
         "batch": {"size": 4, "chunk_rows": 3},
     },
+    "momentum of both sides": {
+        "objective": {"name": "moco", "learn_temperature": True},
+        "momentum": {"decay": 0.9, "queue": 6, "sides": "both"},
+        "batch": {"size": 4, "chunk_rows": 3},
+    },
     "token budget": {"batch": {"size": 6, "tokens": 200, "chunk_tokens": 90}},
 }
 

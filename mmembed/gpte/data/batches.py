@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmembed.errors import InputError
 from mmembed.gpte.batching import Plan
+from mmembed.gpte.curriculum import Curriculum
 from mmembed.gpte.data.guides import GuideVectors
 from mmembed.gpte.data.tokenised import TokenisedSource
 from mmembed.gpte.rows import Row
@@ -42,6 +43,7 @@ class ExampleBatch:
         guide: ``(rows, g)`` float32 vectors of a frozen model, by column.
         source: number of the source that all rows come from; -1 where they differ.
         places: where the rows stand, for messages.
+        clean: columns as they were before rows were augmented, which a momentum encoder reads.
     """
 
     query: list[Row]
@@ -52,6 +54,7 @@ class ExampleBatch:
     guide: Mapping[str, Tensor] = field(default_factory=dict)
     source: int = -1
     places: Sequence[str] = ()
+    clean: Mapping[str, list[Row]] = field(default_factory=dict)
 
     @property
     def columns(self) -> dict[str, list[Row]]:
@@ -177,8 +180,9 @@ class Examples(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batch(self, rows: Sequence[int], draw: tuple[int, int]) -> ExampleBatch:
-        """These rows as a batch; ``draw`` seeds whatever is drawn within a row."""
+    def batch(self, rows: Sequence[int], draw: tuple[int, int, int]) -> ExampleBatch:
+        """These rows as a batch; ``draw``, the run's seed, the epoch and the step, seeds whatever
+        is drawn within a row."""
         ...
 
 
@@ -190,6 +194,7 @@ class ExampleSet:
         negatives: hard negatives per query, for rows of sources that have any: drawn without
             replacement, or repeated where a row has fewer.
         guides: a frozen model's vectors of each source's texts; empty for none.
+        curriculum: draws the negatives by their scores instead.
     """
 
     def __init__(
@@ -197,9 +202,11 @@ class ExampleSet:
         sources: Sequence[TokenisedSource],
         negatives: int = 0,
         guides: Sequence[GuideVectors] = (),
+        curriculum: Curriculum | None = None,
     ) -> None:
         self.sources = list(sources)
         self.negatives = negatives
+        self.curriculum = curriculum
         self.guides = list(guides)
         self.starts = np.cumsum([0, *(len(source) for source in sources)])
 
@@ -211,7 +218,7 @@ class ExampleSet:
         """``(rows,)`` tokens of each row."""
         return np.concatenate([source.lengths for source in self.sources])
 
-    def batch(self, rows: Sequence[int], draw: tuple[int, int]) -> ExampleBatch:
+    def batch(self, rows: Sequence[int], draw: tuple[int, int, int]) -> ExampleBatch:
         """As :meth:`Examples.batch`.
 
         Raises:
@@ -220,17 +227,24 @@ class ExampleSet:
         owners = np.searchsorted(self.starts, rows, side="right") - 1
         return assemble(
             [
-                self._member(int(owner), int(row) - int(self.starts[owner]), (*draw, int(row)))
+                self._member(int(owner), int(row) - int(self.starts[owner]), draw)
                 for owner, row in zip(owners, rows, strict=True)
             ]
         )
 
-    def _member(self, owner: int, row: int, seed: tuple[int, ...]) -> Member:
+    def _member(self, owner: int, row: int, draw: tuple[int, int, int]) -> Member:
         source = self.sources[owner]
         start, stop = (int(at) for at in source.text_ends[row : row + 2])
         first = start + 1 + source.has_positive
         k = self.negatives if source.has_negatives else 0
-        texts = [*range(start, first), *(first + i for i in pick(stop - first, k, seed))]
+        *seed, step = draw
+        seed.append(int(self.starts[owner]) + row)
+        if self.curriculum is None or not k:
+            chosen = pick(stop - first, k, seed)
+        else:
+            drawn = self.curriculum.draw(source.teacher[first:stop], k, step, seed)
+            chosen = sorted(drawn[i % len(drawn)] for i in range(k))
+        texts = [*range(start, first), *(first + i for i in chosen)]
         return Member(
             owner,
             str(source.place(row)),
@@ -298,7 +312,7 @@ class _Steps(Dataset[ExampleBatch]):
 
     def __getitem__(self, step: int) -> ExampleBatch:
         epoch, rows = self.plan.share(step, self.rank)
-        return self.examples.batch(rows.tolist(), (self.plan.seed, epoch))
+        return self.examples.batch(rows.tolist(), (self.plan.seed, epoch, step))
 
 
 class _From:

@@ -29,6 +29,7 @@ from mmembed.gpte.objectives.m3 import M3Distillation, M3SelfDistillation
 from mmembed.gpte.objectives.masks import DuplicateMask, GuideMask, ModalityMask, ThresholdMask
 from mmembed.gpte.objectives.matryoshka import Matryoshka
 from mmembed.gpte.objectives.mixing import MixedNegatives
+from mmembed.gpte.objectives.momentum import MomentumContrast
 from mmembed.gpte.objectives.pairs import (
     PairBinary,
     PairDistillation,
@@ -73,6 +74,7 @@ __all__ = [
     "Matryoshka",
     "MixedNegatives",
     "ModalityMask",
+    "MomentumContrast",
     "PairBinary",
     "PairDistillation",
     "PairLikelihood",
@@ -110,6 +112,7 @@ OBJECTIVES: Mapping[str, type[Objective]] = {
     "margin_mse": MarginMSE,
     "matryoshka": Matryoshka,
     "mixed_negatives": MixedNegatives,
+    "moco": MomentumContrast,
     "pair_binary": PairBinary,
     "pair_kl": PairDistillation,
     "pair_likelihood": PairLikelihood,

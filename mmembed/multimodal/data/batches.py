@@ -68,7 +68,7 @@ class MediaExamples:
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    def batch(self, rows: Sequence[int], draw: tuple[int, int]) -> ExampleBatch:
+    def batch(self, rows: Sequence[int], draw: tuple[int, int, int]) -> ExampleBatch:
         """These rows as a batch; ``draw`` seeds the choice of hard negatives.
 
         Raises:
@@ -80,7 +80,7 @@ class MediaExamples:
             (owner, self.sources[owner][int(row) - int(self.starts[owner])])
             for owner, row in zip(owners, rows, strict=True)
         ]
-        return self.batch_of(chosen, [(*draw, int(row)) for row in rows])
+        return self.batch_of(chosen, [(*draw[:2], int(row)) for row in rows])
 
     def batch_of(
         self, chosen: Sequence[tuple[int, MediaExample]], draws: Sequence[tuple[int, ...]]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from codeembed.pairs.consistency import Curriculum, consistent, mined_negatives, positive_ranks
+from codeembed.pairs.consistency import consistent, mined_negatives, positive_ranks
 from codeembed.pairs.matchers import Judge, match_documentation, match_names
 from codeembed.pairs.soft_labels import soft_labelled, subtree_pair
 from codeembed.transform.tree import Code
 from mmembed.errors import ConfigError, InputError
+from mmembed.gpte.curriculum import Curriculum
 
 
 def _unit(rows: int, seed: int) -> np.ndarray:
@@ -56,10 +57,10 @@ def test_a_curriculum_gets_harder() -> None:
     by_hand = np.exp([0.9, 0.5, -np.inf, 0.1])
     assert np.allclose(early, by_hand / by_hand.sum())
     assert late[0] > 0.999 > early[0]
-    drawn = [tuple(curriculum.draw(scores, 1, 0, seed)) for seed in range(3000)]
+    drawn = [tuple(curriculum.draw(scores, 1, 0, [seed])) for seed in range(3000)]
     share = [drawn.count((i,)) / 3000 for i in range(4)]
     assert np.abs(np.array(share) - early).max() < 0.04
-    assert curriculum.draw(scores, 5, 0, 0) == [0, 1, 3]
+    assert curriculum.draw(scores, 5, 0, [0]) == [0, 1, 3]
     with pytest.raises(ConfigError, match="first >= last"):
         Curriculum(first=0.1, last=1.0)
 

@@ -68,10 +68,11 @@ def test_a_table_tells_gains_from_losses() -> None:
     def run(recipe: str, gain: float) -> dict[str, object]:
         sets = {"docstring/ndcg@10": {"rows": 9, "before": 0.5, "after": 0.5 + gain}}
         interval = [gain - 0.1, gain + 0.1]
-        return {"recipe": recipe, "sets": sets, "gain": gain, "interval": interval}
+        what = {"recipe": recipe, "start": "words", "seed": 42}
+        return {**what, "sets": sets, "gain": gain, "interval": interval}
 
     lines = table([run("a", 0.2), run("b", -0.2), run("c", 0.05)]).splitlines()
-    assert lines[0].startswith("| recipe | docstring | mean gain")
+    assert lines[0].startswith("| recipe | start | docstring | mean gain")
     assert [line.split("|")[-2].strip() for line in lines[2:]] == [
         "yes",
         "no: it loses",

@@ -1,0 +1,68 @@
+"""The code that byte-level tokens stand for, so that labels fit what the model reads."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from codeembed.languages import Language
+from codeembed.languages import language as find_language
+from codeembed.transform.syntaxes import SYNTAXES
+from codeembed.transform.tree import Code
+from mmembed.errors import ConfigError
+
+__all__ = ["code_of", "parsed_language"]
+
+
+def parsed_language(name: str) -> Language:
+    """The language of this name.
+
+    Raises:
+        ConfigError: it has no syntax trees here.
+    """
+    found = find_language(name)
+    if found is None or found.name not in SYNTAXES:
+        raise ConfigError(f"{name!r} has no syntax trees here (known: {', '.join(SYNTAXES)})")
+    return found
+
+
+def code_of(
+    tokenizer: Any, ids: list[int], language: Language
+) -> tuple[Code, list[tuple[int, int]]]:
+    """What tokens decode to, and the byte span of each; special tokens have empty ones.
+
+    A code that was cut off has errors at its end; the tree before them is sound.
+
+    Raises:
+        ConfigError: the tokenizer is not byte-level.
+    """
+    special = set(tokenizer.all_special_ids)
+    pieces = [
+        b"" if token in special else _bytes(raw)
+        for token, raw in zip(ids, tokenizer.convert_ids_to_tokens(ids), strict=True)
+    ]
+    spans = []
+    end = 0
+    for piece in pieces:
+        spans.append((end, end + len(piece)))
+        end += len(piece)
+    return Code(b"".join(pieces), language, b"", b""), spans
+
+
+@cache
+def _byte_of() -> dict[str, int]:
+    """The bytes that the characters of byte-level BPE stand for (Radford et al., 2019)."""
+    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    hidden = [byte for byte in range(256) if byte not in shown]
+    found = {chr(byte): byte for byte in shown}
+    return found | {chr(256 + at): byte for at, byte in enumerate(hidden)}
+
+
+def _bytes(token: str) -> bytes:
+    known = _byte_of()
+    try:
+        return bytes(known[character] for character in token)
+    except KeyError:
+        raise ConfigError(
+            f"token {token!r}: to read code back, tokens must be byte-level, such as CodeBERT's"
+        ) from None
