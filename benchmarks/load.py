@@ -44,7 +44,9 @@ def serve(folder: str, threads: int) -> None:
     from mmembed.search.index import Index
     from mmembed.server.api.service import Service
     from mmembed.server.app import create_app
+    from mmembed.server.memory import keep_memory_flat
 
+    keep_memory_flat()
     torch.set_num_threads(threads)
     model = Embedder.from_pretrained("mini", device="cpu")
     index = Index.open(folder, model)

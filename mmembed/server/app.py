@@ -23,6 +23,7 @@ from mmembed.server.explain import explain_router
 from mmembed.server.indexing import Indexing, indexing_router
 from mmembed.server.library import Library
 from mmembed.server.media import media_router
+from mmembed.server.memory import keep_memory_flat
 from mmembed.server.overview import map_router
 from mmembed.server.search import (
     MAX_IMAGE_BYTES,
@@ -197,6 +198,7 @@ def run(
         InputError: there is no index at ``index_path``, or no code index at ``code_path``.
     """
     check_bind_address(host, allow_remote, keys)
+    keep_memory_flat()
     # Late, because they bring torch and the store.
     import uvicorn
 
