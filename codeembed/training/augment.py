@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from codeembed.training.config import AugmentConfig
-from codeembed.training.reading import code_of, parsed_language
+from codeembed.training.reading import Remembered, code_of, parsed_language
 from codeembed.views.align import IGNORED, align, token_labels
 from mmembed.errors import ConfigError
 from mmembed.gpte.data.batches import ExampleBatch, Examples
@@ -17,7 +17,7 @@ from mmembed.gpte.rows import Row
 
 __all__ = ["AugmentedExamples"]
 
-_KNOWN = 200_000  # rows whose types are kept, so that a step parses nothing twice
+Types = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class AugmentedExamples:
@@ -42,7 +42,7 @@ class AugmentedExamples:
         self.examples, self.tokenizer, self.config = examples, tokenizer, config
         self._language = parsed_language(config.language)
         self._special = np.array(sorted(tokenizer.all_special_ids))
-        self._types: dict[tuple[int, ...], np.ndarray[Any, np.dtype[np.int64]]] = {}
+        self._types: Remembered[Types] = Remembered()
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -77,18 +77,15 @@ class AugmentedExamples:
             new = np.where(picked & ~np.isin(ids, self._special), self.tokenizer.mask_token_id, ids)
         return replace(row, input_ids=new.tolist())
 
-    def _types_of(self, row: Row) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def _types_of(self, row: Row) -> Types:
         """For every subword the one that stands for its token's type; -1 outside of tokens."""
-        key = tuple(row.input_ids)
-        if key not in self._types:
-            code, spans = code_of(self.tokenizer, row.input_ids, self._language)
-            labels = token_labels(code)
-            places = align(labels, spans)
-            types = [-1 if at == IGNORED else self._named(labels[at].type) for at in places]
-            if len(self._types) < _KNOWN:
-                self._types[key] = np.array(types)
-            return np.array(types)
-        return self._types[key]
+        return self._types.get(row.input_ids, self._read)
+
+    def _read(self, ids: list[int]) -> Types:
+        code, spans = code_of(self.tokenizer, ids, self._language)
+        labels = token_labels(code)
+        places = align(labels, spans)
+        return np.array([-1 if at == IGNORED else self._named(labels[at].type) for at in places])
 
     def _named(self, kind: str) -> int:
         return int(self.tokenizer(kind, add_special_tokens=False)["input_ids"][0])

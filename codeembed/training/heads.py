@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from codeembed.pairs.pair import digest
 from codeembed.training.config import CodeTaskConfig
 from codeembed.training.objectives import IGNORE, edge_loss, identifier_loss, type_loss
-from codeembed.training.reading import code_of, parsed_language
+from codeembed.training.reading import Remembered, code_of, parsed_language
 from codeembed.transform.lexemes import lexemes
 from codeembed.transform.tree import Code
 from codeembed.views.align import IGNORED, align, token_labels
@@ -41,6 +42,7 @@ class CodeHead(TokenTask):
         outputs = {"identifier": 1, "edge": 0}.get(config.head, config.classes)
         self.output = nn.Linear(width, outputs) if outputs else None
         self._language = parsed_language(config.language)
+        self._labels: Remembered[list[int]] = Remembered()
 
     def asked(
         self, encoder: TextEncoder, batch: TextBatch, generator: torch.Generator
@@ -49,7 +51,7 @@ class CodeHead(TokenTask):
         labels = [
             label
             for row in batch.ids.cpu().split(batch.lengths)
-            for label in self._row(encoder.tokenizer, row.tolist())
+            for label in self._labels.get(row.tolist(), partial(self._row, encoder.tokenizer))
         ]
         return batch, torch.tensor(labels, device=batch.ids.device)
 
@@ -104,6 +106,7 @@ class MaskedNames(TokenTask):
         nn.Module.__init__(self)
         self.config: Any = config
         self._language, self._mask = parsed_language(config.language), mask
+        self._names: Remembered[list[bytes]] = Remembered()
 
     def asked(
         self, encoder: TextEncoder, batch: TextBatch, generator: torch.Generator
@@ -124,15 +127,18 @@ class MaskedNames(TokenTask):
 
     def _hidden(self, tokenizer: Any, ids: list[int], generator: torch.Generator) -> Tensor:
         """``(t,)`` bool: subwords of the identifiers that are masked."""
+        names = self._names.get(ids, partial(self._row, tokenizer))
+        different = sorted(set(names) - {b""})
+        drawn = torch.rand(len(different), generator=generator) < 0.5
+        chosen = {name for name, kept in zip(different, drawn.tolist(), strict=True) if kept}
+        return torch.tensor([name in chosen for name in names])
+
+    def _row(self, tokenizer: Any, ids: list[int]) -> list[bytes]:
+        """The identifier that every subword lies in; empty elsewhere."""
         code, spans = code_of(tokenizer, ids, self._language)
         tokens = token_labels(code)
-        texts = [code.text[each.start : each.end] for each in tokens]
-        found = {text for text, each in zip(texts, tokens, strict=True) if each.is_identifier}
-        names = sorted(found)
-        drawn = torch.rand(len(names), generator=generator) < 0.5
-        chosen = {name for name, kept in zip(names, drawn.tolist(), strict=True) if kept}
-        places = align(tokens, spans)
-        return torch.tensor([at != IGNORED and texts[at] in chosen for at in places])
+        names = [code.text[each.start : each.end] * each.is_identifier for each in tokens]
+        return [b"" if at == IGNORED else names[at] for at in align(tokens, spans)]
 
 
 def _edges(hidden: Tensor, work: Work) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from codeembed.languages import Language
 from codeembed.languages import language as find_language
@@ -11,7 +12,31 @@ from codeembed.transform.syntaxes import SYNTAXES
 from codeembed.transform.tree import Code
 from mmembed.errors import ConfigError
 
-__all__ = ["code_of", "parsed_language"]
+__all__ = ["Remembered", "code_of", "parsed_language"]
+
+T = TypeVar("T")
+
+
+class Remembered(Generic[T]):
+    """What was read off rows, by their tokens, so that later epochs parse nothing again.
+
+    Args:
+        most: rows whose results are kept.
+    """
+
+    def __init__(self, most: int = 200_000) -> None:
+        self._most = most
+        self._kept: dict[tuple[int, ...], T] = {}
+
+    def get(self, ids: list[int], read: Callable[[list[int]], T]) -> T:
+        """What ``read`` gave for these tokens, now or before."""
+        key = tuple(ids)
+        found = self._kept.get(key)
+        if found is None:
+            found = read(ids)
+            if len(self._kept) < self._most:
+                self._kept[key] = found
+        return found
 
 
 def parsed_language(name: str) -> Language:
