@@ -1,10 +1,11 @@
 """Every transformation over real functions of eleven languages: counts, checks and executions.
 
-    python benchmarks/code_transforms.py [--limit 2000] [--folder NAME=FOLDER ...] [--workers 1]
+    python benchmarks/code_transforms.py [--limit 2000] [--folder NAME=FOLDER ...] [--only NAME ...]
 
 Reads the measuring data beside the checkout, the Python standard library, and any folders of
 sources given; their names, not their paths, are recorded. A function that does not parse before
-any edit is counted apart. Writes benchmarks/results/code_transforms.json.
+any edit is counted apart. Writes benchmarks/results/code_transforms.json, where the languages that
+are not measured anew stay as they are, each with its date.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ import multiprocessing
 import sysconfig
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from machine import facts, write_result
+from machine import RESULTS, facts, write_result
 
 from codeembed.languages import LANGUAGES
 from codeembed.parse import ParseTimeoutError
@@ -145,6 +147,7 @@ def work(task: tuple[str, list[tuple[str, str]], int]) -> dict[str, Any]:
         by_source[name] = by_source.get(name, 0) + 1
     return {
         "language": language,
+        "date": datetime.now(UTC).date().isoformat(),
         "functions": report.functions.get(language, 0),
         "unreadable_before_any_edit": report.unreadable.get(language, 0),
         "sources": by_source,
@@ -181,6 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--limit", type=int, default=2000)
     parser.add_argument("--folder", action="append", default=[])
+    parser.add_argument("--only", nargs="*", default=list(SYNTAXES), choices=list(SYNTAXES))
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--name", default="code_transforms")
     arguments = parser.parse_args()
@@ -189,22 +193,22 @@ def main() -> None:
         name, _, folder = each.partition("=")
         folders[name] = Path(folder)
     found = gather(arguments.limit, folders)
-    tasks = [(name, sources, arguments.limit) for name, sources in sorted(found.items())]
-    started = time.perf_counter()
-    results: list[dict[str, Any]] = []
+    tasks = [(name, found[name], arguments.limit) for name in arguments.only if name in found]
+    file = RESULTS / f"{arguments.name}.json"
+    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"languages": []}
+    results = {one["language"]: one for one in before["languages"]}
     with multiprocessing.get_context("spawn").Pool(arguments.workers) as pool:
         for one in pool.imap_unordered(work, tasks):
-            results.append(one)
+            results[one["language"]] = one
             print(one["language"], one["functions"], one["cpu_seconds"], flush=True)
-            results.sort(key=lambda each: each["language"])
+            languages = [results[name] for name in sorted(results)]
             write_result(
                 arguments.name,
                 {
                     "machine": facts("tree-sitter"),
                     "limit": arguments.limit,
-                    "seconds": round(time.perf_counter() - started, 1),
-                    "totals": totals(results),
-                    "languages": results,
+                    "totals": totals(languages),
+                    "languages": languages,
                 },
             )
 

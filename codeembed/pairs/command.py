@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["pairs"]
 
-_ALL = ("docstring", "comment", "name", "clone", "commit")
+_ALL = ("docstring", "comment", "name", "clone", "translation", "commit", "issue")
 
 
 def pairs(
@@ -27,7 +27,8 @@ def pairs(
     *,
     into: Path,
     kind: Annotated[
-        list[Literal["docstring", "comment", "name", "clone", "commit"]] | None,
+        list[Literal["docstring", "comment", "name", "clone", "translation", "commit", "issue"]]
+        | None,
         Parameter(negative=""),
     ] = None,
     split: Literal["train", "dev", "test", "all"] = "all",
@@ -101,7 +102,8 @@ def _mine(
     mined: Mined,
 ) -> Iterator[Pair]:
     from codeembed.pairs.history import mine_history
-    from codeembed.pairs.mining import FILE_KINDS, mine_folder, package_of
+    from codeembed.pairs.mining import FILE_KINDS, Mined, mine_folder, package_of
+    from codeembed.pairs.translations import mine_translations
 
     chosen = [each for each in FILE_KINDS if each in kinds]
     if chosen:
@@ -113,6 +115,12 @@ def _mine(
             execute=execute,
             mined=mined,
         )
+    if "translation" in kinds:
+        alone = Mined()  # the files are counted already
+        yield from mine_translations(folder, repository=package_of if packages else "", mined=alone)
+        mined.kept += alone.kept
+        mined.dropped += alone.dropped
     in_git = any((up / ".git").exists() for up in (folder.resolve(), *folder.resolve().parents))
-    if "commit" in kinds and in_git:
-        yield from mine_history(folder, limit=commits, mined=mined)
+    if {"commit", "issue"} & set(kinds) and in_git:
+        found = mine_history(folder, limit=commits, mined=mined)
+        yield from (pair for pair in found if pair.kind in kinds)

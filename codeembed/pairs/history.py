@@ -1,4 +1,4 @@
-"""Commit messages with the code that the commits brought."""
+"""Commit messages and issue texts with the code that the commits brought."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from codeembed.languages import UNKNOWN, detect
 from codeembed.pairs.mining import Mined
-from codeembed.pairs.pair import Pair
+from codeembed.pairs.pair import Kind, Pair
 from codeembed.pairs.quality import code_problem, text_problem
 from mmembed.errors import InputError
 
@@ -20,6 +20,11 @@ _MOST_FILES = 3
 _TRAILER = re.compile(
     r"^\s*(?:[\w-]+\([^)]*\)!?:|(?:feat|fix|chore|docs|refactor|test|perf)!?:)\s*"
 )
+_CLOSES = re.compile(
+    r"\b(?:close[sd]?|fix(?:e[sd])?|resolve[sd]?)\b:?\s+(?:[\w./-]*#|GH-|https?://\S+/issues/)\d+",
+    re.I,
+)
+_FOOTER = re.compile(r"^[A-Z][\w-]+-by: ")
 _NOISE = re.compile(r"^(?:merge|revert|bump|release|version|update changelog|wip)\b", re.I)
 
 
@@ -27,6 +32,9 @@ def mine_history(
     folder: Path, *, limit: int = 5000, repository: str = "", mined: Mined | None = None
 ) -> Iterator[Pair]:
     """A pair for every small commit: the subject, and the lines it added to a source file.
+
+    Where the message closes an issue (``Fixes #12``), its first paragraph below the subject says
+    what the issue was: it makes a pair of kind ``issue`` with the same lines.
 
     Merges, reverts and version bumps are left out, and so are commits of more than three files,
     whose subject says little of each.
@@ -41,7 +49,7 @@ def mine_history(
         InputError: git is not installed, or the folder is in no repository.
     """
     counts = mined if mined is not None else Mined()
-    form = f"--format={_RECORD}%h{_FIELD}%s{_FIELD}"
+    form = f"--format={_RECORD}%h{_FIELD}%s{_FIELD}%b{_FIELD}"
     command = ["git", "-C", str(folder), "log", "--no-merges", f"-n{limit}", form, "-p", "-U2"]
     command += ["--no-color", "--no-ext-diff", "--no-textconv", "--diff-filter=AM", "--", "."]
     try:
@@ -54,25 +62,38 @@ def mine_history(
         raise InputError(str(folder), reason, "name a git repository with a commit") from error
     owner = repository or folder.resolve().name
     for record in done.stdout.decode("utf-8", "replace").split(_RECORD)[1:]:
-        parts = record.split(_FIELD, 2)
-        if len(parts) < 3:  # a record separator inside a diff
+        parts = record.split(_FIELD, 3)
+        if len(parts) < 4:  # a record separator inside a diff
             continue
-        commit, subject, diff = parts
-        files = _added(diff)
+        commit, subject, body, diff = parts
         message = _TRAILER.sub("", subject).strip()
-        problem = text_problem(message)
-        if _NOISE.match(message):
-            problem = "noise"
-        elif len(files) > _MOST_FILES:
-            problem = "many-files"
-        for path, code in files.items():
-            language = detect(path)
-            reason = problem or code_problem(code) or ("language" if language == UNKNOWN else "")
-            if reason:
-                counts.dropped[f"commit: {reason}"] += 1
-                continue
-            counts.kept["commit"] += 1
-            yield Pair(message, code, "commit", language, owner, f"{commit}:{path}")
+        texts: dict[Kind, str] = {"commit": message}
+        if _CLOSES.search(f"{subject}\n{body}"):
+            texts["issue"] = _first_paragraph(body)
+        files = _added(diff)
+        for kind, text in texts.items():
+            problem = "noise" if _NOISE.match(message) else text_problem(text)
+            if len(files) > _MOST_FILES:
+                problem = "many-files"
+            for path, code in files.items():
+                language = detect(path)
+                known = "" if language != UNKNOWN else "language"
+                reason = problem or code_problem(code) or known
+                if reason:
+                    counts.dropped[f"{kind}: {reason}"] += 1
+                    continue
+                counts.kept[kind] += 1
+                yield Pair(text, code, kind, language, owner, f"{commit}:{path}")
+
+
+def _first_paragraph(body: str) -> str:
+    """The first paragraph that is more than references to issues, on one line without them."""
+    for paragraph in re.split(r"\n\s*\n", body):
+        lines = [line for line in paragraph.splitlines() if not _FOOTER.match(line)]
+        text = " ".join(_CLOSES.sub("", " ".join(lines)).split()).strip(" .,;:")
+        if text:
+            return text
+    return ""
 
 
 def _added(diff: str) -> dict[str, str]:

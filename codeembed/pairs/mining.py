@@ -19,11 +19,11 @@ from codeembed.transform.tree import Code
 from codeembed.walk import Skipped, read_source, walk
 from mmembed.errors import InputError
 
-__all__ = ["FILE_KINDS", "Mined", "mine_file", "mine_folder", "package_of"]
+__all__ = ["FILE_KINDS", "Mined", "mine_file", "mine_folder", "package_of", "sources_of"]
 
 _log = logging.getLogger(__name__)
 FILE_KINDS: tuple[Kind, ...] = ("docstring", "comment", "name", "clone")
-"""What is mined of files alone; commits need a history."""
+"""What is mined of each file alone; commits need a history, translations other files."""
 
 
 @dataclass(slots=True)
@@ -66,8 +66,35 @@ def mine_folder(
     Raises:
         InputError: the folder cannot be read.
     """
-    found = walk(folder)
     counts = mined if mined is not None else Mined()
+    for data, language, owner, path in sources_of(folder, repository, counts):
+        yield from mine_file(
+            data,
+            language,
+            owner,
+            path,
+            kinds=kinds,
+            seed=seed,
+            execute=execute,
+            mined=counts,
+        )
+
+
+def sources_of(
+    folder: Path, repository: str | Callable[[str], str], counts: Mined
+) -> Iterator[tuple[bytes, str, str, str]]:
+    """Bytes, language, repository and path of every file in a language with transformations.
+
+    Args:
+        folder: Its ``.gitignore`` files count, as in an index.
+        repository: What the code belongs to, or a function of the file's path; the folder's name
+            by default.
+        counts: Where files are counted.
+
+    Raises:
+        InputError: the folder cannot be read.
+    """
+    found = walk(folder)
     for file in found.files:
         data = read_source(found.root, file.path)
         if isinstance(data, Skipped):
@@ -77,16 +104,7 @@ def mine_folder(
             continue
         owner = repository(file.path) if callable(repository) else repository or found.root.name
         counts.files += 1
-        yield from mine_file(
-            data,
-            language,
-            owner,
-            file.path,
-            kinds=kinds,
-            seed=seed,
-            execute=execute,
-            mined=counts,
-        )
+        yield data, language, owner, file.path
 
 
 def package_of(path: str) -> str:

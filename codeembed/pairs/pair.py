@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 __all__ = ["Kind", "Pair", "Split", "digest", "split_of"]
 
-Kind = Literal["docstring", "comment", "name", "commit", "clone"]
+Kind = Literal["docstring", "comment", "name", "commit", "issue", "clone", "translation"]
 Split = Literal["train", "dev", "test"]
 
 
@@ -17,10 +17,10 @@ class Pair:
     """Two texts that belong together.
 
     Attributes:
-        query: A text, or code in a pair of kind ``clone``.
+        query: A text, or code in a pair of kind ``clone`` or ``translation``.
         positive: Code.
         kind: How the pair was found.
-        language: Of the code.
+        language: Of the positive.
         repository: The package or repository that it comes from.
         path: Relative to the mined folder, with ``:line`` where there is one.
         negatives: Hard negatives: deviants of the positive.

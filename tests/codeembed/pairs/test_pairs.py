@@ -17,6 +17,7 @@ from codeembed.pairs.history import mine_history
 from codeembed.pairs.mining import Mined, mine_file, mine_folder, package_of
 from codeembed.pairs.pair import Pair, split_of
 from codeembed.pairs.quality import code_problem, summary_of, text_problem
+from codeembed.pairs.translations import mine_translations
 from codeembed.transform.tree import Code
 from mmembed.commands.output import run
 from mmembed.errors import InputError
@@ -245,3 +246,44 @@ def test_commits_give_their_subject_and_added_lines(tmp_path: Path) -> None:
     assert first.kind == "commit"
     with pytest.raises(InputError, match="git repository"):
         list(mine_history(tmp_path / ".git" / ".." / ".." / "nowhere"))
+
+
+def test_an_issue_that_a_commit_closes_gives_its_text(tmp_path: Path) -> None:
+    _git(tmp_path, "init", "-q")
+    file = tmp_path / "a.py"
+    file.write_text("x = 1\ny = 2\n", encoding="utf-8")
+    _git(tmp_path, "add", ".")
+    body = "Fixes #12.\n\nNumbers were lost when the file was empty, fixes other/repo#3.\n\nMore."
+    _git(tmp_path, "commit", "-qm", "Keep the first two numbers", "-m", body)
+    file.write_text("x = 1\ny = 3\nz = 4\n", encoding="utf-8")
+    _git(tmp_path, "commit", "-qam", "Fixes for the last number (#14)", "-m", "It was another one.")
+    pairs = {(pair.kind, pair.query): pair.positive for pair in mine_history(tmp_path)}
+    issue = "Numbers were lost when the file was empty"
+    assert pairs == {
+        ("commit", "Fixes for the last number (#14)"): "x = 1\ny = 3\nz = 4",
+        ("commit", "Keep the first two numbers"): "x = 1\ny = 2",
+        ("issue", issue): "x = 1\ny = 2",
+    }
+
+
+def test_translations_are_functions_of_one_name_in_two_languages(tmp_path: Path) -> None:
+    for owner in ("one", "two"):
+        (tmp_path / owner).mkdir()
+    python = "def read_numbers(text):\n    return [int(x) for x in text.split()]\n"
+    script = "function readNumbers(text) {\n  return text.split(' ').map(Number);\n}\n"
+    (tmp_path / "one" / "a.py").write_text(python, encoding="utf-8")
+    (tmp_path / "one" / "again.py").write_text(python, encoding="utf-8")
+    (tmp_path / "one" / "a.js").write_text(script, encoding="utf-8")
+    (tmp_path / "two" / "b.java").write_text(JAVA, encoding="utf-8")
+    (tmp_path / "two" / "b.js").write_text(script, encoding="utf-8")
+    mined = Mined()
+    pairs = list(mine_translations(tmp_path, repository=package_of, mined=mined))
+    assert {pair.repository for pair in pairs} == {"one"}
+    assert [(pair.language, pair.kind) for pair in pairs] == [("python", "translation")] * 2
+    assert all("readNumbers" in pair.query and "read_numbers" in pair.positive for pair in pairs)
+    assert mined.kept == {"translation": 2}
+    into = tmp_path / "pairs.jsonl"
+    arguments = ["--into", str(into), "--packages", "--kind", "translation"]
+    assert run(app, ["pairs", str(tmp_path), *arguments]) == 0
+    rows = [json.loads(line) for line in into.read_text(encoding="utf-8").splitlines()]
+    assert [row["repository"] for row in rows] == ["one"]  # near-duplicates are left out
