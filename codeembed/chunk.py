@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
+from typing import NamedTuple
 
 from codeembed.cut import Sizes, Unit, heading_units, pack, row_units, segments, tree_units
 from codeembed.languages import Language, detect, language, pack_language
@@ -53,8 +54,7 @@ class Method(StrEnum):
     """A language of the extra ``all-languages``, which is not installed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """A piece of a file.
 
     Attributes:
@@ -152,15 +152,12 @@ class Chunker:
         tokens = self._of_rows(source.data, source.row_starts)
         sizes = Sizes(tokens, self.max_tokens - self._special)
         outline, units, method = self._structure(source, name, sizes)
-        spans = [
-            span
-            for segment in segments(units, outline, sizes)
-            for first, end in pack(segment, sizes)
-            for span in _trimmed_span(source, first, end)
+        parts = [
+            part for segment in segments(units, outline, sizes) for part in pack(segment, sizes)
         ]
         block = "block" if method is Method.TREE else "text"
         label = _Labeller(source, outline, path, block)
-        chunks = [label.chunk(*piece) for piece in self._within_limit(source, spans, sizes)]
+        chunks = [label.chunk(*piece) for piece in self._within_limit(source, parts, sizes)]
         views = list(self._skeletons(source, outline, sizes, path))
         return ChunkedFile(chunks, name, method, source.is_utf8, views)
 
@@ -168,7 +165,8 @@ class Chunker:
         self, source: Source, outline: Outline, sizes: Sizes, path: str
     ) -> Iterator[Chunk]:
         found = list(skeletons(source, outline, sizes))
-        fitted = fit_skeletons([each.lines for each in found], self._count, self.max_tokens)
+        lines = [each.lines for each in found]
+        fitted = fit_skeletons(lines, self._count, self.max_tokens, sizes.limit)
         for (around, _), (text, tokens) in zip(found, fitted, strict=True):
             if not text:
                 continue
@@ -197,9 +195,9 @@ class Chunker:
             lang = language("python")
         try:
             if lang is not None:
-                tree = parse(source.data, lang, self._time_limit)
-                outline = code_outline(tree, source, lang)
-                return outline, tree_units(tree, source, outline, sizes), Method.TREE
+                root = parse(source.data, lang, self._time_limit).root_node
+                outline = code_outline(root, source, lang)
+                return outline, tree_units(root, source, outline, sizes), Method.TREE
             if (lang := pack_language(name)) is not None:
                 if has_pack():
                     return *self._apart(source, lang, sizes), Method.TREE
@@ -211,11 +209,11 @@ class Chunker:
         if name == "markdown":
             outline = markdown_outline(source)
             return outline, heading_units(source, outline), Method.HEADINGS
-        return Outline(), row_units(source, 0, len(source.rows), 0), method
+        return Outline(), row_units(source, 0, source.row_count, 0), method
 
     def _apart(self, source: Source, lang: Language, sizes: Sizes) -> tuple[Outline, list[Unit]]:
         """Outline and units from another process, where a grammar may hang or crash."""
-        rows = range(len(source.rows))
+        rows = range(source.row_count)
         tokens = [sizes.of(row, row + 1) for row in rows]
         worker = self._worker or shared_worker()
         outline, units = worker.run(
@@ -235,36 +233,35 @@ class Chunker:
         return [known[row] for row in rows]
 
     def _within_limit(
-        self, source: Source, spans: list[tuple[int, int]], sizes: Sizes
-    ) -> Iterator[tuple[int, int, int]]:
-        """``(start, end, tokens)`` of pieces that truly fit.
+        self, source: Source, parts: Sequence[tuple[int, int]], sizes: Sizes
+    ) -> Iterator[tuple[int, int, int, int, int]]:
+        """Pieces that truly fit: ``(first row, row after the last, start byte, end byte, tokens)``.
 
         For most tokenizers a sum over rows is only an estimate of the tokens of the whole, and one
-        row can be too long: such pieces are halved between rows, then cut inside a row.
+        row can be too long: such parts are halved between rows, then cut inside a row.
         """
-        if self._rows_add_up:
-            rows = ((source.row_of(start), source.row_of(end - 1) + 1) for start, end in spans)
-            counts = [self._special + sizes.of(*each) for each in rows]
-        else:
-            counts = self._count([source.text(*span) for span in spans])
-        stack = [(*span, count) for span, count in zip(spans, counts, strict=True)][::-1]
+        stack = self._counted(source, parts, sizes if self._rows_add_up else None)
         while stack:
-            start, end, tokens = stack.pop()
+            first, end, tokens = stack.pop()
             if tokens <= self.max_tokens:
-                yield start, end, tokens
-                continue
-            first, last = source.row_of(start), source.row_of(end - 1)
-            if first == last:
-                yield from self._within_row(source, start, end)
-                continue
-            middle = (first + last + 1) // 2
-            halves = [
-                *_trimmed_span(source, first, middle),
-                *_trimmed_span(source, middle, last + 1),
-            ]
-            counts = self._count([source.text(*half) for half in halves])
-            parts = [(*half, count) for half, count in zip(halves, counts, strict=True)]
-            stack.extend(parts[::-1])
+                yield first, end, *source.span(first, end), tokens
+            elif end - first == 1:
+                for start, stop, tokens in self._within_row(source, *source.span(first, end)):
+                    yield first, end, start, stop, tokens
+            else:
+                middle = (first + end) // 2
+                stack += self._counted(source, [(first, middle), (middle, end)], None)
+
+    def _counted(
+        self, source: Source, parts: Sequence[tuple[int, int]], sizes: Sizes | None
+    ) -> list[tuple[int, int, int]]:
+        """Parts that are not blank, without blank rows around, last first, with their tokens."""
+        trimmed = [source.trim(*part) for part in reversed(parts)]
+        trimmed = [(first, end) for first, end in trimmed if first < end]
+        if sizes is not None:
+            return [(first, end, self._special + sizes.of(first, end)) for first, end in trimmed]
+        counts = self._count([source.text(*source.span(*part)) for part in trimmed])
+        return [(*part, count) for part, count in zip(trimmed, counts, strict=True)]
 
     def _within_row(self, source: Source, start: int, end: int) -> Iterator[tuple[int, int, int]]:
         """Cut one row into the longest pieces that fit, between words where there are any."""
@@ -310,11 +307,6 @@ class Chunker:
         return (fits, tokens) if fits else (1, self._count([_visible(text[:1])])[0])
 
 
-def _trimmed_span(source: Source, first: int, end: int) -> list[tuple[int, int]]:
-    first, end = source.trim(first, end)
-    return [source.span(first, end)] if first < end else []
-
-
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
@@ -349,32 +341,31 @@ class _Labeller:
         self._path = path
         self._block_kind = block_kind
 
-    def chunk(self, start: int, end: int, tokens: int) -> Chunk:
-        first, last = self._source.row_of(start), self._source.row_of(end - 1)
+    def chunk(self, first: int, end: int, start: int, stop: int, tokens: int) -> Chunk:
+        """The chunk of these rows and bytes."""
         begun_before = bisect_left(self._firsts, first)
-        stop = bisect_left(self._firsts, last + 1)
+        here = self._definitions[begun_before : bisect_left(self._firsts, end)]
         # The later pieces of a row that was cut define nothing.
-        at_row_start = not self._source.data[self._source.row_starts[first] : start].strip()
-        here = self._definitions[begun_before:stop] if at_row_start else ()
-        while self._next < begun_before:
-            self._open.append(self._definitions[self._next])
-            self._next += 1
+        if here and self._source.data[self._source.row_starts[first] : start].strip():
+            here = ()
+        self._open += self._definitions[self._next : begun_before]
+        self._next = max(self._next, begun_before)
         self._open = [each for each in self._open if each.end > first]
-        around = [each for each in self._open if each.end > last]
+        around = [each for each in self._open if each.end >= end]
         outermost = _outermost(here)
         named = outermost[0] if outermost else around[-1] if around else None
         kind = named.kind if named else self._block_kind
         return Chunk(
-            text=self._source.text(start, end),
+            text=self._source.text(start, stop),
             start_byte=start,
-            end_byte=end,
+            end_byte=stop,
             start_line=first + 1,
-            end_line=last + 1,
+            end_line=end,
             symbol=named.name if named else "",
             kind=kind,
             breadcrumb=self._breadcrumb(around, outermost),
-            symbols=tuple(dict.fromkeys(each.name for each in here)),
-            kinds=tuple(dict.fromkeys(each.kind for each in here)) or (kind,),
+            symbols=tuple(dict.fromkeys([each.name for each in here])),
+            kinds=tuple(dict.fromkeys([each.kind for each in here])) or (kind,),
             tokens=tokens,
         )
 

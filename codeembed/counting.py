@@ -29,15 +29,17 @@ _LETTERS = b"0123456789abcdefghijklmnopqrstuvwxyz"
 _MARKS = bytes(set(range(33, 127)) - set(_LETTERS) - set(_LETTERS.upper()))
 # By byte: a gap, part of a word, a token of its own, or a matter for the tokenizer itself.
 _WORD, _MARK, _OTHER = 1, 2, 3
-_KINDS = bytearray([_OTHER]) * 256
-for _kind, _bytes in ((0, b" \t\r\n"), (_WORD, _LETTERS + _LETTERS.upper()), (_MARK, _MARKS)):
-    for _byte in _bytes:
-        _KINDS[_byte] = _kind
+_KIND_OF = dict.fromkeys(_LETTERS + _LETTERS.upper(), _WORD)
+_KIND_OF |= dict.fromkeys(_MARKS, _MARK) | dict.fromkeys(b" \t\r\n", 0)
+_KINDS = bytes(_KIND_OF.get(byte, _OTHER) for byte in range(256))
 
 # A word of up to this many bytes is its own key, as two numbers.
 _LONGEST_KEY = 16
-_FIRST_BYTES = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
-_SLOT_BITS = 15
+_FIRST_8, _NEXT_8 = (
+    np.array([(1 << 8 * min(max(size - skip, 0), 8)) - 1 for size in range(17)], np.uint64)
+    for skip in (0, 8)
+)
+_SLOT_BITS = 16
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xD6E8FEB86659FD93)
 _MAX_KNOWN = 300_000
@@ -85,37 +87,38 @@ class WordPieceCounter:
     ) -> list[int]:
         if len(starts) < 2:
             return []
-        kinds = np.frombuffer(data.translate(bytes(_KINDS)), np.uint8)
-        edges = np.asarray(starts)
-        counts = np.diff(np.searchsorted(np.flatnonzero(kinds == _MARK), edges))
-        counts += self._tokens_of_words(data, kinds, edges)
-        others = set((np.searchsorted(edges, self._odd_places(data, kinds), "right") - 1).tolist())
-        result: list[int] = counts.tolist()
-        exact = self._exact([text_of(row) for row in sorted(others)])
-        for row, count in zip(sorted(others), exact, strict=True):
+        kinds = np.frombuffer(data.translate(_KINDS), np.uint8)
+        edges = np.array(starts)
+        # Each token of a row lies after so many others of its kind, which differ at the edges.
+        before = (kinds == _MARK).nonzero()[0].searchsorted(edges)
+        before += self._pieces_before(data, kinds, edges)
+        result: list[int] = (before[1:] - before[:-1]).tolist()
+        odd = self._odd_places(data, kinds)
+        others = sorted(set((edges.searchsorted(odd, "right") - 1).tolist()))
+        exact = self._exact([text_of(row) for row in others])
+        for row, count in zip(others, exact, strict=True):
             result[row] = count - self._special
         return result
 
-    def _tokens_of_words(
-        self, data: bytes, kinds: npt.NDArray[np.uint8], edges: _Ints
-    ) -> npt.NDArray[np.int64]:
+    def _pieces_before(self, data: bytes, kinds: npt.NDArray[np.uint8], edges: _Ints) -> _Ints:
+        """``(edges,)`` word pieces of all words that begin before each edge."""
         is_word = np.zeros(len(kinds) + 2, bool)
         np.equal(kinds, _WORD, out=is_word[1:-1])
-        changes = np.flatnonzero(is_word[1:] != is_word[:-1])
-        begins, ends = changes[0::2], changes[1::2]
+        changes = (is_word[1:] != is_word[:-1]).nonzero()[0]
+        begins = changes[0::2]
         sums = np.zeros(len(begins) + 1, np.int64)
-        np.cumsum(self._pieces.of(data.lower(), begins, ends), out=sums[1:])
-        return np.diff(sums[np.searchsorted(begins, edges)])
+        self._pieces.of(data.lower(), begins, changes[1::2]).cumsum(out=sums[1:])
+        return sums[begins.searchsorted(edges)]
 
-    def _odd_places(self, data: bytes, kinds: npt.NDArray[np.uint8]) -> _Ints:
+    def _odd_places(self, data: bytes, kinds: npt.NDArray[np.uint8]) -> list[int]:
         """Where something is that only the tokenizer knows: other characters, special tokens."""
-        places = [np.flatnonzero(kinds == _OTHER)]
+        places: list[int] = (kinds == _OTHER).nonzero()[0].tolist()
         for name in self._pieces.special:
             at = data.find(name)
             while at >= 0:
-                places.append(np.array([at]))
+                places.append(at)
                 at = data.find(name, at + 1)
-        return np.concatenate(places)
+        return places
 
 
 class _Pieces:
@@ -149,13 +152,13 @@ class _Pieces:
         # Eight bytes from any place as a number, little end first, so that a mask cuts a word off.
         padded = data + bytes(_LONGEST_KEY)
         numbers = np.ndarray((len(data) + 8,), "<u8", padded, strides=(1,))
-        first = numbers[begins] & _FIRST_BYTES[np.minimum(sizes, 8)]
-        second = numbers[begins + 8] & _FIRST_BYTES[np.clip(sizes - 8, 0, 8)]
+        first = numbers[begins] & _FIRST_8[np.minimum(sizes, _LONGEST_KEY)]
+        second = numbers[begins + 8] & _NEXT_8[np.minimum(sizes, _LONGEST_KEY)]
         slots = ((first ^ second * _MIX) * _SPREAD) >> np.uint64(64 - _SLOT_BITS)
         counts = self._count[slots]
         is_there = (self._first[slots] == first) & (self._second[slots] == second)
         is_there &= sizes <= _LONGEST_KEY
-        absent = np.flatnonzero(~is_there)
+        absent = (~is_there).nonzero()[0]
         if len(absent):
             counts[absent] = [
                 self._of_word(data[begin:end])

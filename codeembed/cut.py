@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from codeembed.outline import Outline, end_row
+from codeembed.outline import Outline
 from codeembed.source import Source
 
 if TYPE_CHECKING:
@@ -67,11 +67,15 @@ class Sizes:
 
 
 def tree_units(
-    tree: tree_sitter.Tree, source: Source, outline: Outline, sizes: Sizes
+    root: tree_sitter.Node, source: Source, outline: Outline, sizes: Sizes
 ) -> list[Unit]:
-    """The parts of a syntax tree that fit, found by opening every part that does not."""
+    """The parts of a syntax tree that fit, found by opening every part that does not.
+
+    A node keeps the children that it was asked for: give the same root as to what found the
+    outline.
+    """
     units: list[Unit] = []
-    stack = [(0, len(source.rows), 0, [tree.root_node])]
+    stack = [(0, source.row_count, 0, [root])]
     while stack:
         first, end, depth, nodes = stack.pop()
         if sizes.fits(first, end):
@@ -81,10 +85,13 @@ def tree_units(
         if len(groups) == 1:
             units.extend(row_units(source, first, end, depth))
             continue
-        for position in range(len(groups) - 1, -1, -1):
-            start, members = groups[position]
-            stop = groups[position + 1][0] if position + 1 < len(groups) else end
-            stack.append((start, stop, depth if position == 0 else depth + 1, members))
+        for (start, members), (stop, _) in pairwise([*groups, (end, [])]):
+            below = depth if start == first else depth + 1
+            if sizes.fits(start, stop):
+                units.append(Unit(start, stop, below))
+            else:
+                stack.append((start, stop, below, members))
+    units.sort()
     return units
 
 
@@ -101,7 +108,10 @@ def _open(
         covered = first
         for node in nodes:
             row = node.start_point[0]
-            last = end_row(node)
+            last, column = node.end_point
+            # As in end_row, which would take as long as all the rest.
+            if column or last == row:
+                last += 1
             if covered <= row < end and row > first and row - 1 not in attached:
                 groups.append((row, []))
             groups[-1][1].append(node)
@@ -142,7 +152,7 @@ def heading_units(source: Source, outline: Outline) -> list[Unit]:
     levels = {section.first: len(section.word) for section in outline.definitions}
     return [
         Unit(unit.first, unit.end, levels.get(unit.first, unit.depth + 7))
-        for unit in row_units(source, 0, len(source.rows), 0)
+        for unit in row_units(source, 0, source.row_count, 0)
     ]
 
 
@@ -196,12 +206,13 @@ def pack(units: list[Unit], sizes: Sizes) -> list[tuple[int, int]]:
         while lowest < stop - 1 and end - begins[lowest] > limit:
             lowest += 1
         cost, choice = float("inf"), stop - 1
-        for start in range(stop - 1, lowest - 1, -1):
+        for start, candidate in enumerate(costs[lowest:], lowest):
+            if candidate > cost:
+                continue
             empty = 1.0 - (end - begins[start]) / limit
-            candidate = costs[start]
             if empty > 0.0:
                 candidate += _SCRAP_COST * empty * empty
-            if candidate < cost:
+            if candidate <= cost:
                 cost, choice = candidate, start
         best.append(cost)
         came_from.append(choice)

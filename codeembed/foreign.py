@@ -11,8 +11,9 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from codeembed.cut import Sizes, Unit, tree_units
+from codeembed.definitions import Found, own_rows, symbol
 from codeembed.languages import Language
-from codeembed.outline import BODY, Found, Outline, outline_of, own_rows, symbol
+from codeembed.outline import BODY, Outline, outline_of
 from codeembed.parse import parse
 from codeembed.source import Source
 
@@ -51,15 +52,15 @@ def foreign_structure(
         ParseTimeoutError: the limit was reached.
     """
     source = Source(data)
-    tree = parse(data, language, time_limit)
-    outline = _outline(tree, source, language)
-    return outline, tree_units(tree, source, outline, Sizes(tokens, limit))
+    root = parse(data, language, time_limit).root_node
+    outline = _outline(root, source, language)
+    return outline, tree_units(root, source, outline, Sizes(tokens, limit))
 
 
-def _outline(tree: tree_sitter.Tree, source: Source, language: Language) -> Outline:
+def _outline(root: tree_sitter.Node, source: Source, language: Language) -> Outline:
     attached: set[int] = set()
     found: list[Found] = []
-    stack = [tree.root_node]
+    stack = [root]
     while stack:
         node = stack.pop()
         if "comment" in node.type:

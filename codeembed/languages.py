@@ -66,6 +66,8 @@ class Language:
         fragment_entry: Entry for sources without ``fragment_marker`` (PHP without ``<?php`` parses
             as plain text otherwise).
         fragment_marker: See ``fragment_entry``.
+        keywords: Every definition that the query finds holds one of these, if any are given.
+        line_comment: How a comment to the end of its row begins, where there are ``keywords``.
     """
 
     name: str
@@ -79,6 +81,8 @@ class Language:
     words: dict[str, str] = field(default_factory=dict, hash=False)
     fragment_entry: str = ""
     fragment_marker: bytes = b""
+    keywords: tuple[bytes, ...] = ()
+    line_comment: bytes = b""
 
     def word(self, kind: str) -> str:
         """The keyword for ``kind`` in a breadcrumb, e.g. ``def`` for a Python method."""
@@ -104,6 +108,8 @@ _ALL = (
         interpreters=("python", "pypy"),
         aliases=("py",),
         words=_functions("def"),
+        keywords=(b"def", b"class", b"type "),
+        line_comment=b"#",
     ),
     Language(
         "javascript",
@@ -132,7 +138,15 @@ _ALL = (
         words={"method": "function"},
     ),
     Language("java", (".java",), "tree_sitter_java"),
-    Language("go", (".go",), "tree_sitter_go", aliases=("golang",), words=_functions("func")),
+    Language(
+        "go",
+        (".go",),
+        "tree_sitter_go",
+        aliases=("golang",),
+        words=_functions("func"),
+        keywords=(b"func", b"type"),
+        line_comment=b"//",
+    ),
     Language(
         "php",
         (".php", ".phtml", ".inc"),
@@ -151,6 +165,8 @@ _ALL = (
         interpreters=("ruby",),
         aliases=("rb",),
         words=_functions("def"),
+        keywords=(b"def", b"class", b"module"),
+        line_comment=b"#",
     ),
     Language("c", (".c", ".h"), "tree_sitter_c"),
     Language(

@@ -25,8 +25,6 @@ SKELETON = "skeleton"
 _MIN_MEMBERS = 2
 # Deeper ones are no classes that somebody wrote, and cost a pass over their rows each.
 _MAX_NESTING = 8
-# A line of code is seldom shorter: lines beyond this share of the limit are not even counted.
-_LEAST_TOKENS = 4
 _ELIDED = "..."
 _QUOTES = ('"""', "'''")
 
@@ -38,10 +36,12 @@ class Line:
     Attributes:
         text: With its indentation, without a line end.
         rank: 0 for the class itself, 1 for a member, 2 for a field; the highest go first.
+        tokens: About how many, as the file's rows have them.
     """
 
     text: str
     rank: int
+    tokens: int
 
 
 class Skeleton(NamedTuple):
@@ -69,28 +69,30 @@ def skeletons(source: Source, outline: Outline, sizes: Sizes) -> Iterator[Skelet
             members = _members(definitions, index)
             if len(members) >= _MIN_MEMBERS:
                 around = [each for each in open_ if definition.end <= each.end]
-                yield Skeleton(around, _lines(source, outline, definition, members))
+                yield Skeleton(around, _lines(source, outline, sizes, definition, members))
 
 
 def fit_skeletons(
     skeletons: Sequence[Sequence[Line]],
     count_tokens: Callable[[list[str]], list[int]],
     limit: int,
+    room: int,
 ) -> list[tuple[str, int]]:
     """The texts of skeletons within ``limit`` tokens, and their tokens.
+
+    ``room`` is what the special tokens leave of the limit.
 
     Fields are left out from the end where there are too many lines, then members; an ellipsis
     stands for each run that is left out. Tokens are 0, and the text empty, where the signature
     alone does not fit.
     """
-    orders = [_by_rank(lines)[: max(1, limit // _LEAST_TOKENS)] for lines in skeletons]
-    ordered = zip(skeletons, orders, strict=True)
-    texts = [lines[number].text for lines, order in ordered for number in order]
-    special, *counts = count_tokens(["", *texts])
-    each_count = iter(counts)
-    # Lines are counted once: their sum is near enough to say where to begin.
-    sums = [list(accumulate(next(each_count) - special for _ in order)) for order in orders]
-    keeps = [max(1, bisect_right(each, limit - special)) for each in sums]
+    orders = [_by_rank(lines) for lines in skeletons]
+    # The sum of lines is near enough to say where to begin.
+    sums = [
+        list(accumulate(lines[number].tokens for number in order))
+        for lines, order in zip(skeletons, orders, strict=True)
+    ]
+    keeps = [max(1, bisect_right(each, room)) for each in sums]
     fitted = [("", 0)] * len(skeletons)
     open_ = list(range(len(skeletons)))
     while open_:
@@ -136,15 +138,24 @@ def _members(definitions: Sequence[Definition], index: int) -> list[Definition]:
 
 
 def _lines(
-    source: Source, outline: Outline, definition: Definition, members: Sequence[Definition]
+    source: Source,
+    outline: Outline,
+    sizes: Sizes,
+    definition: Definition,
+    members: Sequence[Definition],
 ) -> list[Line]:
-    lines = [Line(_signature(source, outline, definition, ""), 0)]
+    lines = [_signature(source, outline, sizes, definition, "", 0)]
     row = _head_rows(source, definition).stop
+    used = lines[0].tokens
     for member in members:
-        lines.extend(_fields(source, outline, row, member.first))
-        lines.append(Line(_signature(source, outline, member, _ELIDED), 1))
+        lines.extend(_fields(source, outline, sizes, row, member.first))
+        lines.append(_signature(source, outline, sizes, member, _ELIDED, 1))
         row = max(row, member.end)
-    lines.extend(_fields(source, outline, row, definition.end))
+        used += lines[-1].tokens
+        if used > sizes.limit:
+            # This member and all that follows are left out: they come before any field.
+            return lines
+    lines.extend(_fields(source, outline, sizes, row, definition.end))
     return lines
 
 
@@ -162,40 +173,41 @@ def _opens(source: Source, definition: Definition) -> bool:
     return source.data[definition.head_end : definition.head_end + 1] == b"{"
 
 
-def _signature(source: Source, outline: Outline, definition: Definition, body: str) -> str:
+def _signature(
+    source: Source, outline: Outline, sizes: Sizes, definition: Definition, body: str, rank: int
+) -> Line:
     """On one line, whatever it took in the file, without comments between its rows."""
-    rows = _head_rows(source, definition)
-    row_start = source.row_starts[rows.start]
-    before = source.text(row_start, definition.start)
+    head = _head_rows(source, definition)
+    starts = source.row_starts
+    start, end = definition.start, definition.head_end
+    before = source.text(starts[head.start], start)
     indent = before[: len(before) - len(before.lstrip())]
-    parts = [
-        source.text(
-            max(source.row_starts[row], definition.start),
-            min(source.row_starts[row + 1], definition.head_end),
-        )
-        for row in rows
-        if row == rows.start or row not in outline.attached
-    ]
+    tokens = sizes.of(head.start, head.stop)
+    parts = [source.text(start, end)]
+    if not outline.attached.isdisjoint(head[1:]):
+        rows = [row for row in head if row == head.start or row not in outline.attached]
+        tokens = sum(sizes.of(row, row + 1) for row in rows)
+        parts = [source.text(max(starts[row], start), min(starts[row + 1], end)) for row in rows]
     text = " ".join(" ".join(parts).split())
-    if not definition.has_body:
-        return indent + text
-    if _opens(source, definition):
-        body = f"{{ {body} }}" if body else "{"
-    return f"{indent}{text} {body}".rstrip()
+    if definition.has_body:
+        if _opens(source, definition):
+            body = f"{{ {body} }}" if body else "{"
+        text = f"{text} {body}".rstrip()
+    return Line(indent + text, rank, tokens + len(body.replace(" ", "")))
 
 
-def _fields(source: Source, outline: Outline, first: int, end: int) -> Iterator[Line]:
+def _fields(source: Source, outline: Outline, sizes: Sizes, first: int, end: int) -> Iterator[Line]:
     """The rows between members, but for comments, and of a long string its first row only."""
     quote = ""
     for row in range(first, end):
-        text = source.rows[row].decode("utf-8", "replace").rstrip()
+        text = source.text(source.row_starts[row], source.row_starts[row + 1]).rstrip()
         body = text.strip()
         if quote:
             quote = "" if body.endswith(quote) else quote
             continue
         if not body or row in outline.attached:
             continue
-        yield Line(text, 2)
+        yield Line(text, 2, sizes.of(row, row + 1))
         for mark in _QUOTES:
             if body.lstrip("rRbBuUfF").startswith(mark) and body.count(mark) == 1:
                 quote = mark

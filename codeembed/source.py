@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
 
 __all__ = ["Source"]
 
 _BOM = b"\xef\xbb\xbf"
+_LINE_FEED = 10
+_IS_BODY = bytes(not bytes([byte]).isspace() for byte in range(256))
 
 
 class Source:
@@ -21,25 +27,54 @@ class Source:
         self.data = data.removeprefix(_BOM)
 
     @cached_property
-    def rows(self) -> list[bytes]:
-        """Every row with its line end; their concatenation is :attr:`data`."""
-        rows = self.data.split(b"\n")
-        last = rows.pop()
-        rows = [row + b"\n" for row in rows]
-        return [*rows, last] if last else rows
+    def row_starts(self) -> list[int]:
+        """Byte offset of every row, and one past the end: ``row_count + 1`` entries."""
+        starts: list[int] = self._starts.tolist()
+        return starts
 
     @cached_property
-    def row_starts(self) -> list[int]:
-        """Byte offset of every row, and one past the end: ``len(rows) + 1`` entries."""
-        starts = [0]
-        for row in self.rows:
-            starts.append(starts[-1] + len(row))
-        return starts
+    def row_count(self) -> int:
+        """How many rows there are; a line feed at the end begins none."""
+        return len(self._starts) - 1
+
+    @cached_property
+    def rows(self) -> list[bytes]:
+        """Every row with its line end; their concatenation is :attr:`data`."""
+        return [self.data[start:end] for start, end in pairwise(self.row_starts)]
 
     @cached_property
     def is_blank(self) -> list[bool]:
         """Per row, whether it holds nothing but ASCII white space."""
-        return [not row or row.isspace() for row in self.rows]
+        blank: list[bool] = (self._bodies == self._starts[1:]).tolist()
+        return blank
+
+    def rows_that_begin_with(self, mark: bytes) -> list[int]:
+        """The rows whose first bytes that are not white space are ``mark``."""
+        bodies = self._bodies
+        rows = (bodies < self._starts[1:]).nonzero()[0]
+        rows = rows[self._bytes[bodies[rows]] == mark[0]]
+        return [row for row in rows.tolist() if self.data.startswith(mark, bodies[row])]
+
+    @cached_property
+    def _bytes(self) -> npt.NDArray[np.uint8]:
+        return np.frombuffer(self.data, np.uint8)
+
+    @cached_property
+    def _starts(self) -> npt.NDArray[np.int64]:
+        feeds = (self._bytes == _LINE_FEED).nonzero()[0]
+        has_rest = bool(self.data) and not self.data.endswith(b"\n")
+        starts = np.zeros(len(feeds) + 1 + has_rest, np.int64)
+        np.add(feeds, 1, out=starts[1 : len(feeds) + 1])
+        starts[-1] = len(self.data)
+        return starts
+
+    @cached_property
+    def _bodies(self) -> npt.NDArray[np.int64]:
+        """``(rows,)`` offset of the first byte that is not white space, else the end of the row."""
+        # A letter after the end stands for the first of the row that is not there.
+        bodies = np.frombuffer((self.data + b"a").translate(_IS_BODY), bool).nonzero()[0]
+        first = bodies[bodies.searchsorted(self._starts[:-1])]
+        return np.minimum(first, self._starts[1:])
 
     @cached_property
     def is_utf8(self) -> bool:
@@ -59,7 +94,7 @@ class Source:
 
     def row_of(self, offset: int) -> int:
         """The row that holds the byte at ``offset``; the last row for the end of the file."""
-        return max(0, min(bisect_right(self.row_starts, offset), len(self.rows)) - 1)
+        return max(0, min(bisect_right(self.row_starts, offset), self.row_count) - 1)
 
     def char_offset(self, offset: int) -> int:
         """Where the character that starts at byte ``offset`` is in ``text(0, len(data))``."""
@@ -69,7 +104,7 @@ class Source:
 
     def text(self, start: int, end: int) -> str:
         """Bytes ``start`` to ``end`` as text; invalid UTF-8 becomes U+FFFD."""
-        return _decode(self.data[start:end])
+        return self.data[start:end].decode("utf-8", "replace")
 
     def trim(self, first: int, end: int) -> tuple[int, int]:
         """Rows ``first`` to ``end`` (exclusive) without the blank ones at either side."""
@@ -83,7 +118,7 @@ class Source:
         """Byte range of rows ``first`` to ``end`` (exclusive), without the last line end."""
         stop = self.row_starts[end]
         if end > first:
-            last = self.rows[end - 1]
+            last = self.data[self.row_starts[end - 1] : stop]
             stop -= len(last) - len(last.rstrip(b"\r\n"))
         return self.row_starts[first], stop
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from word_model import count_tokens
 
 from codeembed.chunk import Chunker, Method
@@ -40,7 +45,8 @@ def test_definitions_are_found(name: str) -> None:
     tree = parse(source.data, lang)
     assert not tree.root_node.has_error
     found = {
-        each.name.rsplit(".", 1)[-1]: each for each in code_outline(tree, source, lang).definitions
+        each.name.rsplit(".", 1)[-1]: each
+        for each in code_outline(tree.root_node, source, lang).definitions
     }
     assert {"A", "f", "g"} <= found.keys()
     if name not in ("c", "lua", "bash"):
@@ -53,6 +59,83 @@ def test_every_entry_compiles_the_query(name: str) -> None:
     for entry in filter(None, (lang.entry, lang.fragment_entry)):
         assert grammar(lang.module, entry) is grammar(lang.module, entry)
         assert definition_query(lang, entry).pattern_count > 1
+
+
+NESTED = {
+    "python": [
+        *(
+            "class A:",
+            "def f(",
+            "    # of f",
+            "    a=(lambda: 1),",
+            "):",
+            "    def g(): pass",
+            "# c",
+        ),
+        *(
+            "async def h(): return 1",
+            "@d(",
+            "    1)",
+            "type B = int",
+            "    x = 1",
+            '"""',
+            "if a:",
+            "",
+        ),
+    ],
+    "ruby": [
+        *(
+            "class A < B",
+            "module M",
+            "def f",
+            "def self.g; end",
+            "end",
+            "# c",
+            "x = 1",
+            "private def h",
+        ),
+        *("class << self", "Class.new do", "if a", "def k() = 1", "=begin", "=end", '"', ""),
+    ],
+    "go": [
+        *(
+            "package p",
+            "type A struct {",
+            "}",
+            "func (a *A) f() {",
+            "func g(",
+            ") {",
+            "// c",
+            "/* d */",
+        ),
+        *("type (", "B int", "C interface {", ")", "x := func() {", "type D = A", "y int", "`", ""),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", [name for name, each in LANGUAGES.items() if each.keywords])
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_looking_only_where_keywords_are_misses_no_definition(name: str, data: Any) -> None:
+    rows = data.draw(st.lists(st.sampled_from(NESTED[name]), max_size=24))
+    indents = data.draw(st.lists(st.sampled_from(["", "  ", "    "]), min_size=24, max_size=24))
+    text = "\n".join(map("".join, zip(indents, rows, strict=False)))
+    lang = LANGUAGES[name]
+    source = Source(text.encode())
+    root = parse(source.data, lang).root_node
+    quick = code_outline(root, source, lang)
+    whole = code_outline(root, source, replace(lang, keywords=()))
+    # What a stray decorator belongs to is a guess either way.
+    keys = [
+        {(d.name, d.start, d.end, d.head_end) for d in each.definitions} for each in (quick, whole)
+    ]
+    assert keys[0] == keys[1]
+    assert root.has_error or quick.definitions == whole.definitions
+
+
+def test_rows_of_comments_are_kept_with_what_is_below_them() -> None:
+    source = Source(b"def f(\n    # of a\n    a,\n):\n    # of b\n    b = '#'  # no\n\n#  end\n")
+    root = parse(source.data, LANGUAGES["python"]).root_node
+    assert code_outline(root, source, LANGUAGES["python"]).attached == {1, 4, 7}
 
 
 def test_a_generic_cast_in_typescript_is_no_error() -> None:
