@@ -42,6 +42,8 @@ def _short(result: Mapping[str, Any]) -> Iterator[str]:
             for name in names
         ]
         yield f"| {task['name']} | {task['candidates']:,} | {' | '.join(cells)} |"
+    yield ""
+    yield f"Where the perceptron's nDCG@10 is the higher one: {_behind(result)}."
 
 
 def _value(found: Mapping[str, Any], system: str, name: str) -> str:
@@ -59,6 +61,8 @@ def _lines(result: Mapping[str, Any]) -> Iterator[str]:
             yield f"| {first} | {shown} | {_cells(found, ('R@1', 'R@5', 'R@10', 'nDCG@10'))} |"
             first = " |"
     yield ""
+    yield f"Where the perceptron's nDCG@10 is the higher one: {_behind(result)}."
+    yield ""
     yield "Where the data come from, and what to know:"
     yield ""
     for task in tasks:
@@ -75,6 +79,16 @@ def _lines(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"| {task['name']} | {' | '.join(f'{cut[dim]:.3f}' for dim in dims)} |"
     if result["mixed"]:
         yield from _mixed(result["mixed"])
+
+
+def _behind(result: Mapping[str, Any]) -> str:
+    """The tasks at which the simple baseline is better, and both values."""
+    behind = []
+    for task in result["tasks"].values():
+        ours, theirs = (task["found"][name]["nDCG@10"]["value"] for name in ("mini", "perceptron"))
+        if ours < theirs:
+            behind.append(f"{task['name']} ({theirs:.3f}, mini {ours:.3f})")
+    return "; ".join(behind) or "nowhere"
 
 
 def _mixed(mixed: Mapping[str, Any]) -> Iterator[str]:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 from cyclopts import App
-from safetensors.torch import save_file
 
 from mmembed.backbones.composed import ComposedVLM
 from mmembed.backbones.composed_loading import load_parts, packaged_file
@@ -23,6 +22,7 @@ from mmembed.backbones.connector import Connector, ConnectorShape
 from mmembed.backbones.weights import read_json, read_safetensors
 from mmembed.multimodal.alignment import Alignment, AlignmentConfig, Classes, measure
 from mmembed.multimodal.captioned import Captioned, read_captioned
+from mmembed.multimodal.packaging import save_halved
 
 app = App(help=__doc__)
 logger = logging.getLogger(__name__)
@@ -109,8 +109,7 @@ def _write(
     splits: tuple[str, ...],
     kept_decoder: bool,
 ) -> None:
-    state = {k: v.to(torch.float16).contiguous() for k, v in model.connector.state_dict().items()}
-    save_file(state, folder / "connector.safetensors")
+    save_halved(model.connector.state_dict(), folder / "connector.safetensors")
     about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     about["connector"] = dataclasses.asdict(model.connector.shape)
     (folder / "config.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
