@@ -249,6 +249,8 @@ def _row(stage: ViewStage, row: Mapping[str, Any], code: Code, seed: int) -> dic
 def _part(part: str, row: Mapping[str, Any], code: Code, seed: int) -> str | None:
     if part in VIEWS:
         return VIEWS[part](code, seed)
+    if part[1:] not in row:
+        raise ConfigError(f"view {part!r}: the rows have no column {part[1:]!r}")
     text = str(row[part[1:]])
     return text if part.startswith("=") else noisy_text(text, seed)
 

@@ -103,6 +103,8 @@ def test_wrong_views_are_named(tmp_path: Path) -> None:
     row = {"query": "q", "positive": "def f(:", "language": "python"}
     with pytest.raises(ConfigError, match="unknown view 'tree'"):
         _run(tmp_path, [row], columns={"positive": ["tree"]})
+    with pytest.raises(ConfigError, match="no column 'title'"):
+        _run(tmp_path, [{**row, "positive": "x = 1"}], columns={"query": ["~title"]}, name="none")
     with pytest.raises(ConfigError, match="no row"):
         _run(tmp_path, [row], columns={"positive": ["code"]})
     with pytest.raises(InputError, match="no column 'text'"):
