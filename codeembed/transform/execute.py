@@ -14,7 +14,7 @@ from codeembed.transform.tree import Code, Node
 __all__ = ["Comparison", "Target", "compare", "generated_inputs", "target_of"]
 
 _TOO_LONG = "too long"
-_PATIENCE = 2_000  # milliseconds, for a call that took too long once
+_PATIENCE = 500  # milliseconds, for a call that took too long once
 _POSITIONAL = frozenset(
     {"identifier", "default_parameter", "typed_parameter", "typed_default_parameter"}
     | {"assignment_pattern"}
@@ -114,9 +114,9 @@ def compare(
 ) -> list[Comparison] | None:
     """Run a source and versions of it on the same inputs.
 
-    An input on which only one of the two took too long, which a busy machine may have done to it,
-    is left out. Where no other input tells a version from the source, the first such runs again
-    with more patience: a version that still does not end, or ends otherwise, differs.
+    Inputs on which either took too long are left out. Where no other input tells a version from the
+    source, the first on which only one did runs again with more patience: a version that still does
+    not end, or ends otherwise, differs.
 
     Returns:
         One comparison a version, or None if the source itself cannot be run here: no runner for
@@ -146,14 +146,13 @@ def compare(
 def _one_sided(before: list[str], after: list[str] | None) -> list[int]:
     """The inputs on which one took too long and the other did not."""
     pairs = [] if after is None else list(zip(before, after, strict=True))
-    return [at for at, pair in enumerate(pairs) if pair[0] != pair[1] and _TOO_LONG in pair]
+    return [at for at, pair in enumerate(pairs) if pair.count(_TOO_LONG) == 1]
 
 
 def _comparison(before: list[str], after: list[str] | None) -> Comparison:
     if after is None:
         return Comparison(0, 0, 0, loaded=False)
-    slow = _one_sided(before, after)
-    pairs = [pair for at, pair in enumerate(zip(before, after, strict=True)) if at not in slow]
+    pairs = [pair for pair in zip(before, after, strict=True) if _TOO_LONG not in pair]
     agreed = [left for left, right in pairs if left == right]
     returned = sum(left.count(" | ") >= 2 for left in agreed)
     return Comparison(len(agreed), len(pairs) - len(agreed), returned, loaded=True)

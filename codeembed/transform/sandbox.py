@@ -27,6 +27,7 @@ MEMORY = 1 << 30
 FILE_SIZE = 1 << 20
 SECONDS = 5
 _OUTPUT = 1 << 22
+_SLOW_CALLS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def run_calls(
     function: str,
     inputs: Sequence[str],
     *,
-    milliseconds: int = 250,
+    milliseconds: int = 100,
 ) -> list[list[str] | None]:
     """Call one function of several versions of a source on the same inputs, in one process.
 
@@ -71,17 +72,20 @@ def run_calls(
         sources: Versions of a source that defines ``function`` at its top level.
         function: Its name.
         inputs: Argument lists as JSON arrays.
-        milliseconds: Of wall time that a call may take; loading may take four times as long.
+        milliseconds: Of processor time that a call may take, and four times as much loading: wall
+            time would depend on what else runs.
 
     Returns:
         For each source, one outcome an input: the returned value, the arguments afterwards and
         what was printed, or the type of the error, or that the call or the loading took too long,
-        as text. None for a version that could not be loaded or was cut off by the limits.
+        as text; what follows two calls that took too long was not tried, and says so too. None for
+        a version that could not be loaded or was cut off by the limits.
     """
     with tempfile.TemporaryDirectory() as folder:
         job = Path(folder) / "job.json"
         asked = {"sources": list(sources), "function": function, "inputs": list(inputs)}
-        job.write_text(json.dumps({**asked, "milliseconds": milliseconds}))
+        limits = {"milliseconds": milliseconds, "patience": _SLOW_CALLS}
+        job.write_text(json.dumps({**asked, **limits}))
         driver = resources.files("codeembed.transform") / "drivers" / runner.driver
         script = Path(folder) / runner.driver
         script.write_bytes(driver.read_bytes())
