@@ -15,9 +15,9 @@ def keep_memory_flat() -> None:
 
     glibc gives threads heaps of their own, eight for each core, and a heap keeps the holes that
     batches of all sizes leave; oneDNN keeps the kernels of the last 1,024 shapes. Together they
-    grew by a third between the first and the last minutes of ten (``benchmarks/load.py``). What
-    the environment says already stands (``MALLOC_ARENA_MAX``, ``ONEDNN_PRIMITIVE_CACHE_CAPACITY``),
-    and where the C library is another one only the kernels are limited.
+    grew for as long as ``benchmarks/load.py`` ran. What the environment says already stands
+    (``MALLOC_ARENA_MAX``, ``ONEDNN_PRIMITIVE_CACHE_CAPACITY``), and where the C library is another
+    one only the kernels are limited.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _KERNELS)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
