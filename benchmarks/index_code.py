@@ -6,9 +6,11 @@ Every chunker gets the same files in the same process and cuts to the same size:
 all-MiniLM-L6-v2 tokenizer where it can, else by as many characters as such a chunk has on average.
 Rounds take turns, times are those of the processor, and ratios are taken within a round, so that a
 machine that slows down slows all.
-Peers that are not installed are left out with a note: `pip install --no-deps astchunk pyrsistent
-semantic-text-splitter`. Beside the speed stands what is lost: the share of non-blank bytes that is
-in no chunk, and of chunks above the limit.
+Peers that are not installed are left out with a note: `pip install astchunk semantic-text-splitter
+chonkie==1.5.0 "tree-sitter-language-pack==0.13.*"` (later ones of chonkie download their grammars).
+The parse alone is tree-sitter's own of the bytes, on the same thread, without a time limit. Beside
+the speed stands what is lost: the share of non-blank bytes that is in no chunk, and of chunks above
+the limit.
 """
 
 from __future__ import annotations
@@ -33,11 +35,11 @@ from tokenizers import Tokenizer
 
 from codeembed.chunk import Chunker, CountTokens
 from codeembed.counting import fast_counter
-from codeembed.languages import LANGUAGES
-from codeembed.parse import parse
+from codeembed.languages import grammar
 from codeembed.tokens import TokenizerCounter
 from codeembed.walk import read_source, walk
 
+PARSE = "tree-sitter parse alone"
 Texts = list[str]
 Cut = Callable[[bytes], Texts]
 
@@ -74,9 +76,20 @@ def astchunk(limit: int) -> Cut:
     ]
 
 
+def chonkie(tokenizer: Tokenizer | str, limit: int) -> Cut:
+    from chonkie import CodeChunker
+
+    chunker = CodeChunker(tokenizer, limit, language="python")
+    return lambda data: [chunk.text for chunk in chunker.chunk(data.decode("utf-8", "replace"))]
+
+
 def tree_sitter_alone() -> Cut:
+    import tree_sitter
+
+    parser = tree_sitter.Parser(grammar("tree_sitter_python", "language"))
+
     def cut(data: bytes) -> Texts:
-        parse(data, LANGUAGES["python"])
+        parser.parse(data)
         return []
 
     return cut
@@ -135,11 +148,11 @@ def peers(
             lambda: text_splitter_by_characters(characters),
         ),
         "astchunk, characters": ("astchunk", lambda: astchunk(non_blank)),
+        "chonkie, same tokens": ("chonkie", lambda: chonkie(tokenizer, limit)),
+        "chonkie, characters": ("chonkie", lambda: chonkie("character", characters)),
     }
     found: dict[str, Cut] = {}
-    absent: dict[str, str] = {
-        "chonkie CodeChunker": "downloads its grammars in the constructor, so it cannot run offline"
-    }
+    absent: dict[str, str] = {}
     for name, (module, make) in wanted.items():
         try:
             importlib.import_module(module)
@@ -182,7 +195,7 @@ def main() -> None:
     non_blank = sum(len("".join(text.split())) for text in sample) / sum(map(len, sample))
     cutters: dict[str, Callable[[], Cut]] = {
         "codeembed": lambda: ours(fast_counter(tokenizer), limit),
-        "tree-sitter parse alone": tree_sitter_alone,
+        PARSE: tree_sitter_alone,
     }
     others, absent = peers(tokenizer, limit, round(per_chunk), round(per_chunk * non_blank))
     cutters |= {name: lambda cut=cut: cut for name, cut in others.items()}  # type: ignore[misc]
@@ -204,7 +217,9 @@ def main() -> None:
             "mb_per_s": round(megabytes / best, 2),
             "codeembed_seconds_over_its_seconds": round(statistics.median(ratios), 3),
         }
-        if name != "tree-sitter parse alone":
+        if name == PARSE:
+            rows[name]["codeembed_share_of_its_rate"] = round(1 / statistics.median(ratios), 3)
+        else:
             rows[name] |= quality(files, last[name], counter, limit)
     result = {
         "machine": facts(

@@ -191,6 +191,8 @@ def pack(units: list[Unit], sizes: Sizes) -> list[tuple[int, int]]:
 
     Dynamic programming over cuts: few chunks, cut at shallow places, none of them a scrap.
     """
+    if units and sizes.fits(units[0].first, units[-1].end):
+        return [(units[0].first, units[-1].end)]
     limit = sizes.limit
     top = min((unit.depth for unit in units), default=0)
     begins = [sizes.before[unit.first] for unit in units]

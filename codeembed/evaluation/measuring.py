@@ -111,10 +111,18 @@ def vector_scores(model: Any, task: str | None = None) -> Scorer:
         options: dict[str, Any] = {"task": task, "show_progress": False}
         # A text that is nothing but white space has no vector, and no meaning either.
         sides = [[text if text.strip() else "?" for text in side] for side in (queries, documents)]
-        first = _unit(model.encode_query(sides[0], **options))
-        return np.asarray(first @ _unit(model.encode_document(sides[1], **options)).T)
+        second = _unit(model.encode_document(sides[1], **options))
+        if sides[0] == sides[1] and _reads_both_alike(model):
+            return np.asarray(second @ second.T)
+        return np.asarray(_unit(model.encode_query(sides[0], **options)) @ second.T)
 
     return score
+
+
+def _reads_both_alike(model: Any) -> bool:
+    """Whether queries and documents have the same prompt, so that their vectors are the same."""
+    prompts = getattr(getattr(model, "config", None), "prompts", None)
+    return prompts is not None and prompts.get("query", "") == prompts.get("document", "")
 
 
 def bm25_scores(queries: Sequence[str], documents: Sequence[str]) -> Array:
