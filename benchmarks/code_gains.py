@@ -17,11 +17,9 @@ from typing import Any
 from machine import RESULTS, facts, write_result
 
 from codeembed.evaluation.measuring import Scorer, bm25_scores, measure, vector_scores
-from codeembed.evaluation.robustness import robustness
+from codeembed.evaluation.robustness import robustness_of
 from codeembed.evaluation.sets import read_set, set_names
 from mmembed.embedder import Embedder
-
-_FUNCTIONS = 200
 
 
 def main() -> None:
@@ -52,14 +50,9 @@ def main() -> None:
                 print(name, system, round(found[name][system]["ndcg10"], 4), flush=True)
     if "robustness" in options.only:
         curves = found.setdefault("robustness", {})
-        functions = read_set("cosqa", options.data).documents[:_FUNCTIONS]
         for system, task in tasks.items():
             if system not in curves:
-
-                def encode(texts: Any, task: str | None = task) -> Any:
-                    return model.encode_document(list(texts), task=task, show_progress=False)
-
-                curves[system] = robustness(functions, "python", encode).as_dict()
+                curves[system] = robustness_of(model, task, options.data).as_dict()
                 _keep(options.partial, found)
                 print("robustness", system, curves[system], flush=True)
     missing = [name for name in set_names() if len(found.get(name, {})) < len(scorers)]

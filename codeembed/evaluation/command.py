@@ -21,7 +21,7 @@ def evaluate(
     task: str | None = None,
     json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
-    """Measure a model on a local set: MRR, nDCG@10 and MAP@R.
+    """Measure a model on a local set: MRR, nDCG@10 and MAP@R; or how it takes edits of code.
 
     For example:
 
@@ -29,8 +29,11 @@ def evaluate(
 
         codeembed eval poj104 --data ../shared/data --model bm25
 
+        codeembed eval robustness --data ../shared/data --task code
+
     Args:
-        name: A set, or "all".
+        name: A set, "all" of them, or "robustness": finding functions again after renames of their
+            variables, and telling a clone from a bug.
         data: The folder that holds the sets' folders.
         model: 'mini', a folder, a Hugging Face id, or 'bm25'.
         task: The model's task adapter to read with, such as "code".
@@ -40,6 +43,8 @@ def evaluate(
     from codeembed.evaluation.sets import read_set, set_names
 
     output = Output(json=json)
+    if name == "robustness":
+        return _robustness(model, task, data, output)
     if model == "bm25":
         scorer: Scorer = bm25_scores
     else:
@@ -52,4 +57,22 @@ def evaluate(
         sizes = f"{found.queries} queries, {found.documents} documents"
         record = {"model": model, "task": task, **found.as_dict()}
         output.result(record, f"{each:18} {told}  ({sizes})")
+    return EXIT_OK
+
+
+def _robustness(model: str, task: str | None, data: Path, output: Output) -> int:
+    from codeembed.evaluation.robustness import robustness_of
+    from mmembed.embedder import Embedder
+    from mmembed.errors import InputError
+
+    if model == "bm25":
+        raise InputError("bm25", "has no vectors", "choose a model to measure robustness")
+    found = robustness_of(Embedder.from_pretrained(model), task, data)
+    curve = "  ".join(f"{count} {value:.4f}" for count, value in found.renames.items())
+    deviants = ""
+    if found.deviant_accuracy is not None:
+        deviants = f"; clones before bugs {found.deviant_accuracy:.4f} of {found.deviants}"
+    record = {"model": model, "task": task, "name": "robustness", **found.as_dict()}
+    told = f"MRR after renames: {curve}{deviants}  ({found.functions} functions)"
+    output.result(record, f"robustness         {told}")
     return EXIT_OK

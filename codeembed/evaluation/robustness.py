@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from codeembed.evaluation.sets import read_set
 from codeembed.pairs.clones import clone_of
 from codeembed.transform.op import transform
 from codeembed.transform.ops.rename import RenameLocal, RenameParameter
@@ -15,10 +17,11 @@ from codeembed.transform.tree import Code
 from mmembed.errors import InputError
 from mmembed.gpte.metrics import mrr
 
-__all__ = ["Robustness", "renamed", "robustness"]
+__all__ = ["Robustness", "renamed", "robustness", "robustness_of"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Encode = Callable[[Sequence[str]], Array]
+_FUNCTIONS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,22 @@ def renamed(code: Code, count: int, seed: int = 0) -> Code:
         else:
             return code
     return code
+
+
+def robustness_of(model: Any, task: str | None, data: Path) -> Robustness:
+    """:func:`robustness` on the first 200 Python functions of CoSQA.
+
+    Args:
+        model: A :class:`mmembed.embedder.Embedder`.
+        task: The adapter that reads the functions.
+        data: The folder that holds the sets' folders.
+    """
+    functions = read_set("cosqa", data).documents[:_FUNCTIONS]
+
+    def encode(texts: Sequence[str]) -> Array:
+        return np.asarray(model.encode_document(list(texts), task=task, show_progress=False))
+
+    return robustness(functions, "python", encode)
 
 
 def robustness(

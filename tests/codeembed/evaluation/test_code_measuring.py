@@ -6,12 +6,13 @@ import gzip
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from codeembed.cli import app
-from codeembed.evaluation.measuring import bm25_scores, map_at_r, measure
+from codeembed.evaluation.measuring import bm25_scores, map_at_r, measure, vector_scores
 from codeembed.evaluation.robustness import renamed, robustness
 from codeembed.evaluation.sets import RetrievalSet, read_set, set_names
 from codeembed.transform.tree import Code
@@ -149,3 +150,47 @@ def test_a_model_of_words_loses_by_renames_and_one_of_shapes_does_not() -> None:
     assert constant.deviant_accuracy == 0.0
     with pytest.raises(InputError, match="none of them parses"):
         robustness(["def f(:"], "python", shapes)
+
+
+def test_the_command_tells_the_curve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cosqa").mkdir()
+    with gzip.open(tmp_path / "cosqa" / "codes.jsonl.gz", "wt") as stream:
+        stream.writelines(json.dumps({"code": code}) + "\n" for code in FUNCTIONS)
+    with gzip.open(tmp_path / "cosqa" / "retrieval_dev.jsonl.gz", "wt") as stream:
+        stream.write(json.dumps({"query": "add", "retrieval_idx": 0}) + "\n")
+
+    class Lengths:
+        def encode_document(self, texts: list[str], task: str, show_progress: bool) -> np.ndarray:
+            assert task == "code"
+            return np.array([[len(text), text.count(" ")] for text in texts], float)
+
+    monkeypatch.setattr("mmembed.embedder.Embedder.from_pretrained", lambda _: Lengths())
+    options = ["--data", str(tmp_path), "--task", "code", "--json"]
+    assert run(app, ["eval", "robustness", *options]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["functions"] == 3
+    assert told["renames"]["0"] == 1.0
+    assert run(app, ["eval", "robustness", *options, "--model", "bm25"]) == 2
+
+
+def test_a_set_that_is_its_own_queries_is_read_once_where_prompts_are_alike() -> None:
+    calls = []
+
+    class Counting:
+        def __init__(self, **prompts: str) -> None:
+            self.config = SimpleNamespace(prompts=prompts)
+
+        def encode_document(self, texts: list[str], **_: object) -> np.ndarray:
+            calls.append("document")
+            return np.eye(len(texts))
+
+        def encode_query(self, texts: list[str], **_: object) -> np.ndarray:
+            calls.append("query")
+            return np.eye(len(texts))[::-1]
+
+    assert (vector_scores(Counting())(("a", "b"), ("a", "b")) == np.eye(2)).all()
+    assert calls == ["document"]
+    alike = vector_scores(Counting(query="find: "))(("a", "b"), ("a", "b"))
+    assert (alike == np.eye(2)[::-1]).all()
