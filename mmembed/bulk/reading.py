@@ -160,6 +160,7 @@ def _tar(shard: Shard) -> Iterator[Row | BadRow]:
     ):
         key, files = "", dict[str, bytes]()
         for member in archive:
+            archive.members.clear()  # type: ignore[attr-defined]  # of which it keeps a list
             folder, _, last = member.name.rpartition("/")
             stem, _, suffix = last.partition(".")
             here = f"{folder}/{stem}" if folder else stem

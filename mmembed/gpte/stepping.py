@@ -21,7 +21,7 @@ from mmembed.gpte.protocols import Columns, Loss, Objective, Outputs
 from mmembed.gpte.queue import MomentumQueue, momentum_update
 from mmembed.gpte.rows import Row
 from mmembed.gpte.token_tasks import TokenTask, Work
-from mmembed.gpte.wrapping import backward, sharded
+from mmembed.gpte.wrapping import backward, waits_in_backward
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -197,7 +197,7 @@ class Stepper:
 
         frozen = self._frozen(batch, chunks)
         if self.batch.cached and goal is not None:
-            waited = rounds if sharded(self.accelerator) else {}
+            waited = rounds if waits_in_backward(self.accelerator) else {}
             return self._cached(chunks, waited, works, sentence_loss, goal, scaled, last, frozen)
         with nullcontext() if last else self.accelerator.no_sync(self.model):
             outputs = {

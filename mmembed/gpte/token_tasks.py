@@ -24,6 +24,7 @@ from mmembed.gpte.objectives.tokens import (
     mask_tokens,
     mlm_loss,
     mntp_loss,
+    next_token_labels,
     ntp_loss,
     rtd_loss,
     token_factor,
@@ -149,11 +150,8 @@ class NextTokens(TokenTask):
         self, encoder: TextEncoder, batch: TextBatch, generator: torch.Generator
     ) -> tuple[TextBatch, Tensor]:
         """As :meth:`TokenTask.asked`; instructions are read but not learned."""
-        starts = torch.tensor([0, *batch.lengths]).cumsum(0).to(batch.ids.device)
-        labels = torch.roll(batch.ids, -1)
-        labels[torch.roll(batch.spans["instruction"], -1)] = IGNORE
-        labels[starts[1:] - 1] = IGNORE
-        return batch, labels
+        labels = next_token_labels(batch.ids, batch.lengths)
+        return batch, labels.masked_fill(torch.roll(batch.spans["instruction"], -1), IGNORE)
 
     def forward(self, encoder: TextEncoder, work: Work, outputs: Outputs | None) -> Tensor:
         """As :meth:`TokenTask.forward`."""

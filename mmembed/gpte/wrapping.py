@@ -20,12 +20,27 @@ from mmembed.errors import ConfigError
 from mmembed.gpte.distributed import average_gradients, fill_gradients
 from mmembed.gpte.protocols import Outputs, TrainableEncoder
 from mmembed.gpte.states import TokenStates
-from mmembed.gpte.zero import partitioned, prepare_zero, zero_backward, zero_step
+from mmembed.gpte.zero import (
+    gradients_in_parts,
+    partitioned,
+    prepare_zero,
+    zero_backward,
+    zero_step,
+)
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["Wrapped", "backward", "descend", "prepare", "replicated", "sharded", "whole_weights"]
+__all__ = [
+    "Wrapped",
+    "backward",
+    "descend",
+    "prepare",
+    "replicated",
+    "sharded",
+    "waits_in_backward",
+    "whole_weights",
+]
 
 
 def replicated(accelerator: Accelerator) -> bool:
@@ -36,6 +51,11 @@ def replicated(accelerator: Accelerator) -> bool:
 def sharded(accelerator: Accelerator) -> bool:
     """Whether a process may hold no more than a part of the model."""
     return bool(accelerator.distributed_type.value == "FSDP")
+
+
+def waits_in_backward(accelerator: Accelerator) -> bool:
+    """Whether all processes have to make the same number of backward passes."""
+    return sharded(accelerator) or gradients_in_parts(accelerator)
 
 
 def prepare(

@@ -1,9 +1,9 @@
-"""DeepSpeed's ZeRO, stage 1: the optimiser's state in parts, weights whole on every process.
+"""DeepSpeed's ZeRO, stages 1 and 2: the optimiser's state in parts, in stage 2 gradients too.
 
 Rajbhandari et al. 2020, "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models".
 accelerate steps inside its backward call, but a step here has many backward passes (accumulation,
-the gradient cache): the engine is driven directly, and leaves to us when a step ends. Stages 2 and
-3, which share out gradients and weights too, are refused: FSDP2 does that here.
+the gradient cache): the engine is driven directly, and leaves to us when a step ends. Stage 3,
+which shares out weights, is refused: FSDP2 does that here.
 """
 
 from __future__ import annotations
@@ -19,12 +19,20 @@ from mmembed.gpte.distributed import fill_gradients
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["partitioned", "prepare_zero", "zero_backward", "zero_step"]
+__all__ = ["gradients_in_parts", "partitioned", "prepare_zero", "zero_backward", "zero_step"]
 
 
 def partitioned(accelerator: Accelerator) -> bool:
     """Whether DeepSpeed holds the optimiser."""
     return bool(accelerator.distributed_type.value == "DEEPSPEED")
+
+
+def gradients_in_parts(accelerator: Accelerator) -> bool:
+    """Whether DeepSpeed sends every backward pass's gradients to those who keep them."""
+    if not partitioned(accelerator):
+        return False
+    zero = accelerator.state.deepspeed_plugin.deepspeed_config["zero_optimization"]
+    return bool(zero["stage"] == 2)
 
 
 def prepare_zero(
@@ -52,15 +60,15 @@ def prepare_zero(
         (zero.get(f"offload_{part}") or {}).get("device") for part in ("optimizer", "param")
     ]
     for wrong, told in (
-        (zero["stage"] != 1, f"stage {zero['stage']}"),
+        (zero["stage"] not in (1, 2), f"stage {zero['stage']}"),
         (any(device not in (None, "none") for device in offloads), "offloading"),
         (accelerator.mixed_precision not in ("no", "bf16"), accelerator.mixed_precision),
     ):
         if wrong:
             raise ConfigError(
-                f"training under DeepSpeed with {told} is not supported: use stage 1 without "
-                "offloading (configs/accelerate/deepspeed.yaml) in fp32 or bf16, or FSDP version 2 "
-                "(configs/accelerate/fsdp2.yaml)"
+                f"training under DeepSpeed with {told} is not supported: use stage 1 or 2 "
+                "without offloading (configs/accelerate/deepspeed.yaml) in fp32 or bf16, or FSDP "
+                "version 2 (configs/accelerate/fsdp2.yaml)"
             )
     if accelerator.mixed_precision == "bf16":
         lowered = torch.autocast(accelerator.device.type, torch.bfloat16)
@@ -83,7 +91,7 @@ def prepare_zero(
 
 
 def zero_backward(engine: Any, loss: torch.Tensor) -> None:
-    """Add the loss's gradient to this process's own; nothing travels."""
+    """Add the loss's gradient; in stage 1 nothing travels, in stage 2 this is a collective call."""
     engine.backward(loss)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,10 @@ def run_alone(folder: Path, cases: Mapping[str, Mapping[str, Any]]) -> None:
         (folder / f"{name}.yaml").write_text(to_yaml(one), encoding="utf-8")
 
 
-def run_stopped(folder: Path, name: str) -> None:
-    """Every recipe is stopped after its second step and run again to its end, in folders NAME."""
-    for file in sorted(folder.glob("*.yaml")):
-        one = load_recipe(file, [f"output={folder / file.stem / name}"])
+def run_stopped(folder: Path, name: str, cases: Sequence[str]) -> None:
+    """Each case is stopped after its second step and run again to its end, in a folder NAME."""
+    for case in cases:
+        one = load_recipe(folder / f"{case}.yaml", [f"output={folder / case / name}"])
         run_recipe(one, stop_after=2)
         run_recipe(one)
 

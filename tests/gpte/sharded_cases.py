@@ -1,6 +1,6 @@
 """Run by test_sharded.py in several processes: recipes under FSDP2 or DeepSpeed, on CPUs over gloo.
 
-Usage: sharded_cases.py fsdp2|deepspeed FOLDER
+Usage: sharded_cases.py fsdp2|zero1|zero2 FOLDER CASE...
 """
 
 from __future__ import annotations
@@ -16,9 +16,16 @@ from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from pairs import run_stopped
 
 
-def shard_on_cpus(options: dict[str, Any]) -> None:
+def shipped(name: str) -> dict[str, Any]:
+    file = Path(__file__).parents[2] / "configs" / "accelerate" / f"{name}.yaml"
+    options: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return options
+
+
+def shard_on_cpus() -> None:
     """accelerate shards over accelerators alone: let it take processes on CPUs for such."""
-    os.environ |= {key.upper(): str(value) for key, value in options["fsdp_config"].items()}
+    wanted = shipped("fsdp2")["fsdp_config"]
+    os.environ |= {key.upper(): str(value) for key, value in wanted.items()}
     plain = AcceleratorState.__init__
 
     def told(self: AcceleratorState, *args: Any, **options: Any) -> None:
@@ -33,10 +40,10 @@ def shard_on_cpus(options: dict[str, Any]) -> None:
     AcceleratorState.__init__ = told
 
 
-def partition_on_cpus(options: dict[str, Any]) -> None:
+def partition_on_cpus(stage: int) -> None:
     """accelerate drops DeepSpeed on CPUs: let it look for an accelerator, and find the CPUs."""
-    wanted = options["deepspeed_config"].items()
-    os.environ |= {f"ACCELERATE_DEEPSPEED_{key.upper()}": str(value) for key, value in wanted}
+    wanted = shipped("deepspeed")["deepspeed_config"] | {"zero_stage": stage}
+    os.environ |= {f"ACCELERATE_DEEPSPEED_{k.upper()}": str(v) for k, v in wanted.items()}
     os.environ |= {"ACCELERATE_USE_DEEPSPEED": "true", "DS_ACCELERATOR": "cpu"}
     del os.environ["ACCELERATE_USE_CPU"]
     import deepspeed
@@ -51,8 +58,9 @@ def partition_on_cpus(options: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    kind, folder = sys.argv[1:]
-    shipped = Path(__file__).parents[2] / "configs" / "accelerate" / f"{kind}.yaml"
-    found = yaml.safe_load(shipped.read_text(encoding="utf-8"))
-    {"fsdp2": shard_on_cpus, "deepspeed": partition_on_cpus}[kind](found)
-    run_stopped(Path(folder), kind)
+    kind, folder, *cases = sys.argv[1:]
+    if kind == "fsdp2":
+        shard_on_cpus()
+    else:
+        partition_on_cpus(int(kind[-1]))
+    run_stopped(Path(folder), kind, cases)

@@ -4,7 +4,8 @@ import json
 import multiprocessing
 import os
 import signal
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ from mmembed.gpte.config import BatchConfig, DataConfig, SourceConfig
 from mmembed.gpte.curriculum import Curriculum
 from mmembed.gpte.data import tokenised as module
 from mmembed.gpte.data.batches import Batches, ExampleBatch, ExampleSet, PlannedBatches
-from mmembed.gpte.data.examples import text_hash
+from mmembed.gpte.data.examples import Report, text_hash
 from mmembed.gpte.data.guides import clusters_of
-from mmembed.gpte.data.streams import streamed_texts
+from mmembed.gpte.data.streams import Stream, StreamedBatches, streamed_texts
 from mmembed.gpte.data.tokenised import TextRows, tokenised
 from mmembed.gpte.prompts import Prompt
 from mmembed.gpte.text_settings import TextSettings
@@ -257,6 +258,23 @@ def test_a_stream_resumes_and_is_shared_between_processes(
         assert whole.places[1::2] == ranks[1][step].places
     with pytest.raises(ConfigError, match=r"schedule\.steps"):
         _streamed(sources, text_rows).steps(1)
+
+
+def test_a_stream_without_end_gives_batches() -> None:
+    """Of a source no more is read than fills the buffer and the batches that were asked for."""
+    reads = count()
+
+    def endless(report: Report) -> Iterator[int]:
+        return reads
+
+    def made(chosen: Sequence[tuple[int, int]], step: int) -> Any:
+        return [row for _, row in chosen]
+
+    streams = [Stream("endless", endless)]
+    batches = StreamedBatches(streams, BatchConfig(size=4), made, buffer=10)
+    first, second = islice(batches.start_at(0), 2)
+    assert len({*first, *second}) == 8
+    assert next(reads) == 10 + 8
 
 
 def test_a_round_of_a_stream_has_every_row_once(tmp_path: Path, text_rows: TextRows) -> None:

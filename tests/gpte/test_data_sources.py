@@ -5,6 +5,7 @@ import io
 import json
 import lzma
 import tarfile
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,39 @@ def test_every_format_gives_the_same_rows(tmp_path: Path, name: str) -> None:
     found = list(raw_rows(str(path)))
     assert [{k: row.fields[k] for k in ROWS[0]} for row in found] == ROWS
     assert [row.place.number for row in found] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("a.jsonl", 4000), ("a.jsonl.gz", 4000), ("a.parquet", 12_000), ("a.tar", 4000)],
+)
+def test_no_more_than_a_block_is_in_memory(tmp_path: Path, name: str, count: int) -> None:
+    """Of rows of a kilobyte, much less than a half is held at any time."""
+    path = tmp_path / name
+    rows = [{"query": f"{i:06}" + "x" * 1000} for i in range(count)]
+    lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    if name.endswith("parquet"):
+        pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=1000)
+    elif name.endswith("tar"):
+        with tarfile.open(path, "w") as archive:
+            for i, line in enumerate(lines.splitlines()):
+                info = tarfile.TarInfo(f"{i:06}.json")
+                info.size = len(line)
+                archive.addfile(info, io.BytesIO(line))
+    else:
+        path.write_bytes(gzip.compress(lines, 1) if name.endswith("gz") else lines)
+    del lines, rows
+    arrow = pa.total_allocated_bytes()
+    most = number = 0
+    tracemalloc.start()
+    try:
+        for number, _ in enumerate(raw_rows(str(path)), start=1):  # noqa: B007
+            most = max(most, pa.total_allocated_bytes() - arrow)
+        most += tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert number == count
+    assert most < 450 * count
 
 
 def test_folders_and_globs_are_read_in_order(tmp_path: Path) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,7 +11,7 @@ from torch import Tensor
 from transformers import AutoModel
 
 sys.path.insert(0, str(Path(__file__).parent))
-from training_cases import write_rows
+from training_cases import plainly_and_cached
 
 from mmembed.errors import ConfigError
 from mmembed.gpte.experts import Experts
@@ -21,8 +19,6 @@ from mmembed.gpte.export.onnx import export_onnx
 from mmembed.gpte.lora import add_lora
 from mmembed.gpte.objectives import ExpertBalance
 from mmembed.gpte.protocols import Columns, Outputs
-from mmembed.gpte.recipe import recipe_from
-from mmembed.gpte.run import run_recipe
 from mmembed.gpte.text_encoder import TextEncoder
 from mmembed.gpte.text_settings import TextSettings
 from mmembed.gpte.tiny import tiny_model
@@ -132,27 +128,10 @@ def test_balance_is_the_switch_loss_and_one_when_all_are_busy() -> None:
 
 
 def test_it_trains_plainly_and_through_the_cache_alike(tmp_path: Path) -> None:
-    backbone = str(tiny_model("nomic_bert", tmp_path / "base"))
-    rows = str(write_rows(tmp_path / "rows.jsonl", 12))
     balanced = {"weight": 1.0, "objective": "balance"}
     objective = {"name": "joint", "parts": [{"objective": "infonce"}, balanced]}
     settings = {"experts": 4, "expert_top": 1, "expert_every": 2}
-    logs: list[list[dict[str, Any]]] = []
-    models = []
-    for name, batch in {"plain": {}, "cached": {"chunk_rows": 4}}.items():
-        stage = {
-            "name": "only",
-            "objective": objective,
-            "batch": {"size": 6, **batch},
-            "schedule": {"steps": 3, "lr": 1e-3, "eps": 1e-4, "clip": 0.0},
-            "data": {"sources": [{"path": rows}]},
-            "encoder": {"backbone": backbone, "settings": settings, "dropout": 0.0},
-        }
-        output = str(tmp_path / name)
-        outcome = run_recipe(recipe_from({"name": "r", "output": output, "stages": [stage]}))
-        lines = (Path(output) / "only/metrics.jsonl").read_text().splitlines()
-        logs.append([json.loads(line) for line in lines])
-        models.append(TextEncoder.from_pretrained(outcome["only"].model or ""))
+    logs, models = plainly_and_cached(tmp_path, "nomic_bert", settings, objective)
     for plain, cached in zip(*logs, strict=True):
         assert plain["balance"] > 0.9
         for key in ("loss", "balance", "grad_norm"):

@@ -5,7 +5,6 @@ The vectors of encoders and decoders are compared with transformers' own in test
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,8 @@ from torch.nn.functional import normalize
 from transformers import AutoModel, AutoTokenizer
 
 sys.path.insert(0, str(Path(__file__).parent))
-from training_cases import write_rows
+from training_cases import plainly_and_cached
 
-from mmembed.gpte.recipe import recipe_from
-from mmembed.gpte.run import run_recipe
 from mmembed.gpte.text_encoder import TextEncoder
 from mmembed.gpte.text_settings import TextSettings
 from mmembed.gpte.tiny import tiny_model
@@ -51,28 +48,13 @@ NAMES = [f"{family}-{'-'.join(map(str, settings))}" for family, settings in CASE
 def test_it_learns_plainly_and_through_the_cache_alike(
     family: str, settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    backbone = str(tiny_model(family, tmp_path / family))
-    rows = str(write_rows(tmp_path / "rows.jsonl", 12))
-    logs, models = [], []
-    for name, batch in {"plain": {}, "cached": {"chunk_rows": 4}}.items():
-        stage = {
-            "name": "only",
-            "objective": {"name": "infonce", "temperature": 0.05},
-            "batch": {"size": 6, **batch},
-            "schedule": {"steps": 3, "lr": 1e-3, "eps": 1e-4, "clip": 0.0},
-            "data": {"sources": [{"path": rows}]},
-            "encoder": {"backbone": backbone, "settings": settings, "dropout": 0.0},
-        }
-        output = str(tmp_path / name)
-        outcome = run_recipe(recipe_from({"name": "r", "output": output, "stages": [stage]}))
-        lines = (Path(output) / "only/metrics.jsonl").read_text().splitlines()
-        logs.append([json.loads(line) for line in lines])
-        models.append(TextEncoder.from_pretrained(outcome["only"].model or ""))
+    infonce = {"name": "infonce", "temperature": 0.05}
+    logs, models = plainly_and_cached(tmp_path, family, settings, infonce)
     for plain, cached in zip(*logs, strict=True):
         assert plain["grad_norm"] > 0
         assert cached["loss"] == pytest.approx(plain["loss"], rel=1e-4)
         assert cached["grad_norm"] == pytest.approx(plain["grad_norm"], rel=1e-3)
-    start = TextEncoder.from_pretrained(backbone, TextSettings(**settings)).state_dict()
+    start = TextEncoder.from_pretrained(tmp_path / family, TextSettings(**settings)).state_dict()
     one, other = (model.state_dict() for model in models)
     moved = {name for name in start if not torch.equal(start[name], one[name])}
     layers = {name for name in start if "layer" in name or "block" in name or ".h." in name}

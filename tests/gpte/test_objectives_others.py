@@ -1,15 +1,20 @@
-"""Ranking, distillation, unsupervised and token objectives against short float64 forms."""
+"""Ranking, distillation and unsupervised objectives against short float64 forms."""
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+sys.path.insert(0, str(Path(__file__).parent))
+from gradients import check
 
 from mmembed.errors import ConfigError
 from mmembed.gpte.objectives import (
@@ -35,16 +40,6 @@ from mmembed.gpte.objectives.multivector import maxsim
 from mmembed.gpte.objectives.ranking import angle_similarity, cosent
 from mmembed.gpte.objectives.scd import cross_correlation
 from mmembed.gpte.objectives.sparse import ramp
-from mmembed.gpte.objectives.tokens import (
-    IGNORE,
-    mask_tokens,
-    mlm_loss,
-    mntp_loss,
-    next_token_labels,
-    ntp_loss,
-    rtd_loss,
-    token_factor,
-)
 from mmembed.gpte.protocols import Columns, Outputs
 from mmembed.gpte.states import TokenStates, offsets_of
 
@@ -62,15 +57,6 @@ def batch(k: int = K) -> tuple[Columns, list[Tensor]]:
     ]
     outputs = [Outputs(dense=leaf) for leaf in leaves]
     return Columns(*outputs, negatives_per_query=k), leaves
-
-
-def check(ours: Tensor, expected: Tensor, leaves: Sequence[Tensor]) -> None:
-    torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-12)
-    mine = torch.autograd.grad(ours, leaves, retain_graph=True, allow_unused=True)
-    theirs = torch.autograd.grad(expected, leaves, retain_graph=True, allow_unused=True)
-    assert any(g is not None and bool(g.any()) for g in theirs)
-    for a, b in zip(mine, theirs, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
 
 
 def test_cosent_equals_the_quadratic_form() -> None:
@@ -380,74 +366,3 @@ def test_matryoshka_over_any_objective() -> None:
         Matryoshka(CoSENT(), (D + 1,))(columns)
     with pytest.raises(ConfigError, match="weights"):
         Matryoshka(CoSENT(), (2, 4), (1.0,))
-
-
-def test_token_losses() -> None:
-    states = _states([4, 1, 3])
-    torch.manual_seed(0)
-    head = nn.Linear(D, 13).double()
-    ids = torch.tensor([5, 6, 7, 8, 9, 10, 11, 12])
-    labels = torch.tensor([IGNORE, 6, IGNORE, 8, IGNORE, IGNORE, 11, IGNORE])
-    factor = token_factor([labels])
-    assert factor == 1 / 3
-    leaves = [states.hidden, head.weight]
-
-    keep = labels != IGNORE
-    expected = F.cross_entropy(head(states.hidden[keep]), labels[keep])
-    check(mlm_loss(states, labels, head, factor, block_tokens=2), expected, leaves)
-
-    # Masked token i from state i - 1.
-    expected = F.cross_entropy(head(states.hidden[[0, 2, 5]]), labels[keep])
-    check(mntp_loss(states, labels, head, factor), expected, leaves)
-
-    following = next_token_labels(states, ids)
-    assert following.tolist() == [6, 7, 8, IGNORE, IGNORE, 11, 12, IGNORE]
-    keep = following != IGNORE
-    expected = F.cross_entropy(head(states.hidden[keep]), following[keep])
-    check(ntp_loss(states, following, head, token_factor([following])), expected, leaves)
-
-    replaced = torch.tensor([0, 1, 0, 1, IGNORE, 0, 0, 1])
-    logits = states.hidden[:, 0]
-    keep = replaced != IGNORE
-    expected = F.binary_cross_entropy_with_logits(logits[keep], replaced[keep].double())
-    check(rtd_loss(logits, replaced, token_factor([replaced])), expected, [states.hidden])
-
-    nothing = torch.full_like(labels, IGNORE)
-    loss = mlm_loss(states, nothing, head, token_factor([nothing]))
-    assert loss.item() == 0
-    loss.backward()
-    first = torch.full_like(labels, IGNORE)
-    first[4] = 9
-    with pytest.raises(ConfigError, match="first token"):
-        mntp_loss(states, first, head, 1.0)
-    with pytest.raises(ConfigError, match="one a token"):
-        mlm_loss(states, labels[:-1], head, 1.0)
-
-
-def test_token_losses_add_up_over_chunks() -> None:
-    states = _states([4, 1, 3])
-    head = nn.Linear(D, 13).double()
-    labels = torch.tensor([1, 6, IGNORE, 8, 2, IGNORE, 11, IGNORE])
-    factor = token_factor([labels])
-    whole = mlm_loss(states, labels, head, factor)
-    pieces = [
-        mlm_loss(TokenStates(states.hidden[a:b], offsets_of(lengths)), labels[a:b], head, factor)
-        for a, b, lengths in ((0, 5, [4, 1]), (5, 8, [3]))
-    ]
-    check(torch.stack(pieces).sum(), whole, [states.hidden, head.weight])
-
-
-def test_masking() -> None:
-    g = torch.Generator().manual_seed(0)
-    ids = torch.randint(5, 100, (20_000,), generator=g)
-    maskable = torch.ones_like(ids, dtype=torch.bool)
-    maskable[:100] = False
-    out, labels = mask_tokens(ids, maskable, 3, 100, probability=0.2, generator=g)
-    chosen = labels != IGNORE
-    assert not chosen[:100].any()
-    assert torch.equal(labels[chosen], ids[chosen])
-    assert torch.equal(out[~chosen], ids[~chosen])
-    assert chosen.float().mean().item() == pytest.approx(0.2, abs=0.02)
-    assert (out[chosen] == 3).float().mean().item() == pytest.approx(0.8, abs=0.03)
-    out, labels = mask_tokens(ids, maskable, 3, 100, keep=0.0, random=0.0, generator=g)
-    assert (out[labels != IGNORE] == 3).all()

@@ -48,7 +48,11 @@ CASES: dict[str, dict[str, Any]] = {
 needs_deepspeed = pytest.mark.skipif(
     find_spec("deepspeed") is None, reason="deepspeed is not installed: pip install deepspeed"
 )
-KINDS = ["fsdp2", pytest.param("deepspeed", marks=needs_deepspeed)]
+KINDS = {
+    "fsdp2": list(CASES),
+    "zero1": list(CASES),
+    "zero2": ["cached", "queued", "uneven"],  # gradients travel in every backward pass
+}
 
 
 @pytest.fixture(scope="module")
@@ -59,33 +63,35 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def runs(request: pytest.FixtureRequest, alone: Path) -> tuple[Path, str]:
-    """The same, with the runs of two processes under a kind's name; one start for all."""
-    run_in_two(Path(__file__).with_name("sharded_cases.py"), request.param, alone)
-    return alone, request.param
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(k, marks=needs_deepspeed if k != "fsdp2" else ()) for k in KINDS],
+)
+def kind(request: pytest.FixtureRequest, alone: Path) -> str:
+    """A kind, of whose cases there are runs of two processes too; one start for all."""
+    name: str = request.param
+    run_in_two(Path(__file__).with_name("sharded_cases.py"), name, alone, *KINDS[name])
+    return name
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES)
-def test_training_is_the_training_of_one_process(case: str, runs: tuple[Path, str]) -> None:
-    folder, kind = runs
-    # Layers compute in bfloat16, under autocast some parts do not.
-    compare(folder / case / "run/only", folder / case / kind / "only", rough=case == "bf16")
+def test_training_is_the_training_of_one_process(kind: str, alone: Path) -> None:
+    for case in KINDS[kind]:
+        # Layers compute in bfloat16, under autocast some parts do not.
+        compare(alone / case / "run/only", alone / case / kind / "only", rough=case == "bf16")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES)
-def test_checkpoints_hold_a_part_on_each_process(case: str, runs: tuple[Path, str]) -> None:
-    folder, kind = runs
-    (checkpoint,) = (folder / case / kind / "only/checkpoints").iterdir()
-    if kind == "fsdp2":
-        for part in ("pytorch_model_fsdp_0", "optimizer_0"):
-            pieces = sorted(path.name for path in (checkpoint / part).glob("*.distcp"))
-            assert pieces == ["__0_0.distcp", "__1_0.distcp"]
-    else:
-        parts = sorted(path.name for path in checkpoint.rglob("*optim_states.pt"))
-        assert [part.partition("_mp_")[0].rpartition("_")[2] for part in parts] == ["0", "1"]
+def test_checkpoints_hold_a_part_on_each_process(kind: str, alone: Path) -> None:
+    for case in KINDS[kind]:
+        (checkpoint,) = (alone / case / kind / "only/checkpoints").iterdir()
+        if kind == "fsdp2":
+            for part in ("pytorch_model_fsdp_0", "optimizer_0"):
+                pieces = sorted(path.name for path in (checkpoint / part).glob("*.distcp"))
+                assert pieces == ["__0_0.distcp", "__1_0.distcp"]
+        else:
+            parts = sorted(path.name for path in checkpoint.rglob("*optim_states.pt"))
+            assert [part.partition("_mp_")[0].rpartition("_")[2] for part in parts] == ["0", "1"]
 
 
 def test_shipped_configurations_are_accelerates() -> None:
@@ -115,7 +121,7 @@ def test_the_first_fsdp_is_refused() -> None:
 @needs_deepspeed
 @pytest.mark.parametrize(
     ("stage", "device", "precision", "told"),
-    [(2, "none", "no", "stage 2"), (1, "cpu", "no", "offloading"), (1, "none", "fp16", "fp16")],
+    [(3, "none", "no", "stage 3"), (1, "cpu", "no", "offloading"), (1, "none", "fp16", "fp16")],
 )
 def test_what_deepspeed_does_not_run_is_refused(
     stage: int, device: str, precision: str, told: str
@@ -127,7 +133,7 @@ def test_what_deepspeed_does_not_run_is_refused(
         state=SimpleNamespace(deepspeed_plugin=plugin),
         mixed_precision=precision,
     )
-    refusal(accelerator, f"{told} is not supported: use stage 1")
+    refusal(accelerator, f"{told} is not supported: use stage 1 or 2")
 
 
 @pytest.mark.skipif(find_spec("deepspeed") is not None, reason="deepspeed is installed")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import transformers
 from transformers import PreTrainedTokenizerFast as Fast
+
+sys.path.insert(0, str(Path(__file__).parent))
+from tiny_models import model_of
 
 from mmembed.errors import ConfigError
 from mmembed.gpte.config import TokenTaskConfig
@@ -18,16 +22,6 @@ from mmembed.gpte.text_encoder import TextEncoder
 from mmembed.gpte.text_settings import TextSettings
 from mmembed.gpte.token_tasks import Work, task_of
 
-DECODER: dict[str, Any] = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "intermediate_size": 64,
-    "max_position_embeddings": 66,
-    "pad_token_id": 0,
-}
 TEXTS = ["the quick brown fox jumps", "no", "a sentence means what it says, no more, no less"]
 COUNT = 3
 
@@ -35,11 +29,7 @@ COUNT = 3
 def encoder_of(
     tokenizer: Fast, family: str = "Qwen3", prompt: Prompt = PROMPTS["gem"], **options: Any
 ) -> TextEncoder:
-    torch.manual_seed(0)
-    config = getattr(transformers, f"{family}Config")(
-        **DECODER, vocab_size=len(tokenizer), **options
-    )
-    model = transformers.AutoModelForCausalLM.from_config(config)
+    model = model_of(family, "AutoModelForCausalLM", **options)
     settings = TextSettings(summary_tokens=COUNT, prompts={"default": prompt})
     return TextEncoder(model, tokenizer, settings).eval()
 
@@ -64,7 +54,7 @@ def test_what_is_behind_sees_what_is_ahead_through_the_gathering_tokens_alone() 
 
 def test_summary_tokens_are_learned_and_pooled(bytes_bpe: Fast) -> None:
     before = len(bytes_bpe)
-    encoder = encoder_of(bytes_bpe)
+    encoder = encoder_of(bytes_bpe, vocab_size=before)
     assert len(bytes_bpe) == before
     assert encoder.base.get_input_embeddings().weight.shape[0] == before + COUNT
     batch = encoder.collate(encoder.tokenize(TEXTS))
@@ -153,8 +143,6 @@ def test_it_asks_for_a_summary_and_a_model_that_packs(bytes_bpe: Fast) -> None:
     encoder = encoder_of(bytes_bpe, prompt=Prompt())
     with pytest.raises(ConfigError, match=r"no \{summary\} slot"):
         halved(encoder)
-    model = transformers.AutoModel.from_config(
-        transformers.BloomConfig(vocab_size=len(bytes_bpe), hidden_size=32, n_layer=1, n_head=4)
-    )
+    model = model_of("Bloom", n_layer=1, n_head=4)
     with pytest.raises(ConfigError, match=r"does not pack: .*no summary tokens"):
         TextEncoder(model, bytes_bpe, TextSettings(summary_tokens=2))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import transformers
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 from transformers import PreTrainedTokenizerFast as Fast
+
+sys.path.insert(0, str(Path(__file__).parent))
+from tiny_models import model_of
 
 from mmembed.errors import ConfigError, ModelLoadError
 from mmembed.gpte.lora import add_lora, merge_lora, merged_state_dict
@@ -21,22 +24,7 @@ from mmembed.gpte.text_encoder import TextEncoder
 from mmembed.gpte.text_settings import ProjectionSettings, TextSettings
 from mmembed.gpte.tiny import tiny_model
 
-TINY: dict[str, Any] = {
-    "vocab_size": 400,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "max_position_embeddings": 66,
-    "pad_token_id": 0,
-}
 TEXTS = ["the quick brown fox", "no more, no less", "hello world"]
-
-
-def model_of(family: str, kind: str = "AutoModel", **options: Any) -> Any:
-    torch.manual_seed(0)
-    config = getattr(transformers, f"{family}Config")(**{**TINY, **options})
-    return getattr(transformers, kind).from_config(config).eval()
 
 
 @torch.no_grad()
@@ -61,7 +49,7 @@ SETTINGS = TextSettings(
 
 
 def test_saved_encoder_comes_back_the_same(bytes_bpe: Fast, tmp_path: Path) -> None:
-    encoder = TextEncoder(model_of("Qwen3", num_key_value_heads=2), bytes_bpe, SETTINGS).eval()
+    encoder = TextEncoder(model_of("Qwen3"), bytes_bpe, SETTINGS).eval()
     encoder.save_pretrained(tmp_path / "model")
     again = TextEncoder.from_pretrained(tmp_path / "model")
     assert again.settings == encoder.settings
@@ -208,7 +196,7 @@ def test_absent_and_broken_folders_are_errors(wordpiece: Fast, tmp_path: Path) -
 
 @pytest.mark.parametrize("dora", [False, True])
 def test_lora_trains_saves_merged_and_merges(dora: bool, bytes_bpe: Fast, tmp_path: Path) -> None:
-    encoder = TextEncoder(model_of("Qwen3", num_key_value_heads=2), bytes_bpe).eval()
+    encoder = TextEncoder(model_of("Qwen3"), bytes_bpe).eval()
     plain = outputs(encoder).dense
     names = set(encoder.full.state_dict())
     add_lora(encoder.full, rank=4, dora=dora)
@@ -233,7 +221,7 @@ def test_lora_trains_saves_merged_and_merges(dora: bool, bytes_bpe: Fast, tmp_pa
 
 
 def test_lora_over_bfloat16_is_float32_and_merged_in_float32(bytes_bpe: Fast) -> None:
-    model = model_of("Qwen3", num_key_value_heads=2).bfloat16()
+    model = model_of("Qwen3").bfloat16()
     weight = model.layers[0].self_attn.q_proj.weight.clone()
     add_lora(model, rank=4, targets=["q_proj"])
     assert all(p.dtype == torch.float32 for p in model.parameters() if p.requires_grad)

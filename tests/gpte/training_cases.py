@@ -14,6 +14,7 @@ import numpy as np
 
 from mmembed.gpte.recipe import Recipe, load_recipe, recipe_from
 from mmembed.gpte.run import run_recipe
+from mmembed.gpte.text_encoder import TextEncoder
 from mmembed.gpte.tiny import tiny_model
 
 NOUNS = ["fox", "dog", "house", "river", "mountain", "engine", "poem", "ship"]
@@ -56,6 +57,30 @@ def recipe(folder: Path, stage: dict[str, Any], *, rows: int = 26, seed: int = 1
     values = {**base, **stage, "encoder": {**encoder, **stage.get("encoder", {})}}
     output = str(folder / "run")
     return recipe_from({"name": "tried", "seed": seed, "output": output, "stages": [values]})
+
+
+def plainly_and_cached(
+    folder: Path, family: str, settings: dict[str, Any], objective: Any
+) -> tuple[list[list[dict[str, Any]]], list[TextEncoder]]:
+    """What three steps of a tiny model log, and the model, in one batch and by chunks."""
+    backbone = str(tiny_model(family, folder / family))
+    rows = str(write_rows(folder / "rows.jsonl", 12))
+    logs, models = [], []
+    for name, batch in {"plain": {}, "cached": {"chunk_rows": 4}}.items():
+        stage = {
+            "name": "only",
+            "objective": objective,
+            "batch": {"size": 6, **batch},
+            "schedule": {"steps": 3, "lr": 1e-3, "eps": 1e-4, "clip": 0.0},
+            "data": {"sources": [{"path": rows}]},
+            "encoder": {"backbone": backbone, "settings": settings, "dropout": 0.0},
+        }
+        output = str(folder / name)
+        outcome = run_recipe(recipe_from({"name": "r", "output": output, "stages": [stage]}))
+        lines = (Path(output) / "only/metrics.jsonl").read_text().splitlines()
+        logs.append([json.loads(line) for line in lines])
+        models.append(TextEncoder.from_pretrained(outcome["only"].model or ""))
+    return logs, models
 
 
 if __name__ == "__main__":

@@ -195,6 +195,7 @@ def _webdataset(file: Path) -> Iterator[RawRow]:
     key, fields, number, broken = "", dict[str, Any](), 0, ""
     with tarfile.open(file, "r|*") as archive:
         for member in archive:
+            archive.members.clear()  # type: ignore[attr-defined]  # of which it keeps a list
             stream = archive.extractfile(member) if member.isfile() else None
             if stream is None:
                 continue

@@ -7,7 +7,7 @@ processes simply add up: a gradient cache adds one of these per chunk to its rep
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -80,11 +80,10 @@ def mlm_loss(
     return _cross_entropy(states.hidden, labels, head, factor, block_tokens)
 
 
-def next_token_labels(states: TokenStates, ids: Tensor) -> Tensor:
+def next_token_labels(ids: Tensor, lengths: Sequence[int]) -> Tensor:
     """``(total_tokens,)``: each token's successor in its row; -100 at the end of a row."""
-    _check(states, ids)
     labels = torch.roll(ids, -1)
-    ends = states.offsets[1:][states.lengths > 0] - 1
+    ends = torch.tensor([length for length in lengths if length], device=ids.device).cumsum(0) - 1
     labels[ends] = IGNORE
     return labels
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import transformers
 from transformers import PreTrainedTokenizerFast as Fast
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tiny_models import model_of
 
 from mmembed.errors import ConfigError, ModelLoadError
 from mmembed.gpte.encoding import encode
@@ -20,28 +23,12 @@ from mmembed.gpte.prompts import PROMPTS, Prompt
 from mmembed.gpte.text_encoder import TextEncoder
 from mmembed.gpte.text_settings import ProjectionSettings, TextSettings
 
-TINY: dict[str, Any] = {
-    "vocab_size": 400,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "max_position_embeddings": 66,
-    "pad_token_id": 0,
-}
 TEXTS = ["the quick brown fox", "no", "hello world " * 20, "fox"]
 
 
 def encoder_of(family: str, tokenizer: Fast, **settings: Any) -> TextEncoder:
-    torch.manual_seed(0)
-    options = {"num_key_value_heads": 2, "head_dim": 8} if family == "Qwen3" else {}
-    kind = "AutoModel"
-    if family == "T5":
-        options = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
-        kind = "AutoModelForTextEncoding"
-    config = getattr(transformers, f"{family}Config")(**{**TINY, **options})
-    model = getattr(transformers, kind).from_config(config)
-    return TextEncoder(model, tokenizer, TextSettings(**settings)).eval()
+    kind = "AutoModelForTextEncoding" if family == "T5" else "AutoModel"
+    return TextEncoder(model_of(family, kind), tokenizer, TextSettings(**settings)).eval()
 
 
 @pytest.mark.parametrize(

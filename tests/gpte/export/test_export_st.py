@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import transformers
 from transformers import PreTrainedTokenizerFast as Fast
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tiny_models import model_of
 
 from mmembed.errors import ConfigError
 from mmembed.gpte.encoding import encode
@@ -18,26 +21,8 @@ from mmembed.gpte.prompts import PROMPTS, Prompt
 from mmembed.gpte.text_encoder import TextEncoder
 from mmembed.gpte.text_settings import ProjectionSettings, TextSettings
 
-TINY: dict[str, Any] = {
-    "vocab_size": 400,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "max_position_embeddings": 66,
-    "pad_token_id": 0,
-}
 TEXTS = ["the quick brown fox", "no", "hello world " * 40]
-T5 = {"vocab_size": 400, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
 PREFIX = {"query": Prompt.prefix("query: "), "document": Prompt.prefix("passage: ")}
-
-
-def model_of(family: str, kind: str = "AutoModel", **options: Any) -> Any:
-    torch.manual_seed(0)
-    if family == "Qwen3":
-        options = {"num_key_value_heads": 2, "head_dim": 8, **options}
-    config = getattr(transformers, f"{family}Config")(**{**TINY, **options})
-    return getattr(transformers, kind).from_config(config).eval()
 
 
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -88,7 +73,7 @@ def test_equal_vectors(case: str, request: pytest.FixtureRequest, tmp_path: Path
     st = pytest.importorskip("sentence_transformers")
     family, kind, settings = CASES[case]
     tokenizer: Fast = request.getfixturevalue(kind)
-    model = model_of("T5", "AutoModelForTextEncoding", **T5) if family == "T5" else model_of(family)
+    model = model_of(family, "AutoModelForTextEncoding" if family == "T5" else "AutoModel")
     encoder = TextEncoder(model, tokenizer, TextSettings(**settings)).eval()
     export_sentence_transformers(encoder, tmp_path / "st")
     theirs = st.SentenceTransformer(str(tmp_path / "st"), device="cpu")
