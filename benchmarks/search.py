@@ -154,7 +154,10 @@ def measured(
     }
 
 
-def dense(data: Path, cache: Path, size: int, queries: int) -> dict[str, Any]:
+def dense_vectors(
+    data: Path, cache: Path, size: int, queries: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """``(size, WIDTH)`` rows and ``(queries, WIDTH)`` questions, float32."""
     asked, pages = tokens_of(data, cache)
     if size <= PAGES:
         matrix = np.stack([mean_of(page) for page in pages[:size]])
@@ -162,7 +165,11 @@ def dense(data: Path, cache: Path, size: int, queries: int) -> dict[str, Any]:
     else:
         matrix = states(pages)[:: max(1, sum(map(len, pages)) // size)][:size]
         questions = np.concatenate(asked)[7 :: len(asked[0])][:queries]
-    matrix, questions = matrix.astype(np.float32), questions.astype(np.float32)
+    return matrix.astype(np.float32), questions.astype(np.float32)
+
+
+def dense(data: Path, cache: Path, size: int, queries: int) -> dict[str, Any]:
+    matrix, questions = dense_vectors(data, cache, size, queries)
     group = np.arange(size) % 10
     scores = questions @ matrix.T
     truth = [set(np.argsort(-row)[:K].tolist()) for row in scores]

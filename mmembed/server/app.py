@@ -204,14 +204,21 @@ def run(
 
     from mmembed.embedder import Embedder
     from mmembed.search.index import Index
+    from mmembed.server.connections import PatientProtocol
 
     embedder = Embedder.from_pretrained(model)
     hosts = None if allow_remote or keys else {*LOCAL_HOSTS, host}
     loaded = _loaded(rerankers)
     service = Service.of({model: embedder}, loaded, fetch_from=fetch_from)
-    options: dict[str, Any] = {"host": host, "port": port, "log_level": "info"}
+    options: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "http": PatientProtocol,
+        "log_level": "info",
+        "server_header": False,
+    }
     if index_path is None:
-        uvicorn.run(api_app(service, hosts=hosts, keys=keys), server_header=False, **options)
+        uvicorn.run(api_app(service, hosts=hosts, keys=keys), **options)
         return
     with Index.open(Path(index_path).expanduser(), embedder, create=False) as index:
         roots = _roots(index, media_roots)
@@ -229,7 +236,7 @@ def run(
             ),
             indexing=Indexing(index, allowed) if allowed else None,
         )
-        uvicorn.run(app, server_header=False, **options)
+        uvicorn.run(app, **options)
 
 
 def _loaded(names: Sequence[str]) -> dict[str, Reranker]:

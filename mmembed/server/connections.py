@@ -1,0 +1,61 @@
+"""Connections that ask for nothing, or take nothing, and are given up."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import ClassVar
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+__all__ = ["PatientProtocol"]
+
+
+class PatientProtocol(H11Protocol):
+    """uvicorn's own, with an end to its patience.
+
+    By itself uvicorn waits for ever for the first request of a connection, for headers that come
+    byte by byte, and for a client that does not read its answer. What comes after the headers is
+    for :class:`mmembed.server.security.Guard` to wait for; how long an answer takes to be made is
+    nobody's business here.
+
+    Attributes:
+        patience: seconds for the whole head of a request, and for a client to read on.
+    """
+
+    patience: ClassVar[float] = 30.0
+
+    _head: asyncio.TimerHandle | None = None
+    _reading: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._head = self._giving_up()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        answered = self.cycle is None or self.cycle.response_complete
+        if not answered:
+            self._head = _ended(self._head)
+        elif self._head is None:  # a further request on the same connection has begun
+            self._head = self._giving_up()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._reading = self._giving_up()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._reading = _ended(self._reading)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head, self._reading = _ended(self._head), _ended(self._reading)
+        super().connection_lost(exc)
+
+    def _giving_up(self) -> asyncio.TimerHandle:
+        # Not closed: that would wait until what is written has been read.
+        return self.loop.call_later(self.patience, self.transport.abort)
+
+
+def _ended(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()
