@@ -1,10 +1,11 @@
 """Malformed requests to the whole server: how each was answered, and what went wrong.
 
-    python benchmarks/faults.py [--requests 10000] [--seed 1]
+    python benchmarks/faults.py [--requests 10000] [--seed 1] [--examples 60]
 
-The requests are those of tests/server/faults.py, sent in one process to the page, the index, and
-the API over tiny random models. A 5xx, a trace, a path, or an error without OpenAI's body is a
-fault; afterwards the index must answer as before.
+The requests are those of tests/server/faults.py, and then, where schemathesis is installed, so many
+an operation that it makes of the server's own schema. They are sent in one process to the page, the
+index, and the API over tiny random models. A 5xx, a trace, a path, or an error without OpenAI's
+body is a fault; afterwards the index must answer as before.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from colour_model import COLOURS, ColourModel
 from fastapi.testclient import TestClient
 from faults import Requests, fault
 from PIL import Image
+from schema_faults import schema_faults
 
 from mmembed import Embedder, Reranker
 from mmembed.backbones.towers.tiny import tiny_towers
@@ -37,6 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--examples", type=int, default=60)
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp())
     media = folder / "media"
@@ -78,9 +81,13 @@ def main() -> None:
             if found := fault(answer.status_code, answer.text):
                 faults.append(f"{number} {method} {path}: {found}")
         seconds = time.perf_counter() - started
+        try:
+            operations, found_by_schema = schema_faults(app, client, options.examples)
+        except ImportError:
+            operations, found_by_schema = Counter({"schemathesis is not installed": 0}), []
         same = names() == before
     result = {
-        "machine": facts("fastapi", "starlette", "pydantic"),
+        "machine": facts("fastapi", "starlette", "pydantic", "schemathesis"),
         "requests": options.requests,
         "seed": options.seed,
         "seconds": round(seconds, 1),
@@ -88,6 +95,12 @@ def main() -> None:
         "statuses": {str(status): count for status, count in sorted(statuses.items())},
         "faults": faults[:50],
         "fault_count": len(faults),
+        "of the schema": {
+            "requests": operations.total(),
+            "operations": dict(operations),
+            "faults": found_by_schema[:50],
+            "fault_count": len(found_by_schema),
+        },
         "the index answers as before": same,
         "peak_memory_mb": {"before": round(memory), "after": round(peak_memory())},
     }

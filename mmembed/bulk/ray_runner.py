@@ -8,6 +8,7 @@ waiting; so actors ask for fewer processors than there are, and a run without pr
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -68,6 +69,8 @@ def run_ray(
         MissingDependencyError: Ray is not installed.
         MmembedError: a shard failed, or nothing was finished for ``stall_seconds``.
     """
+    # A run that is given up leaves a thread behind, and its next call would start Ray once more.
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     try:
         import ray
     except ImportError as error:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 
@@ -64,3 +66,22 @@ def load_other() -> BulkModel:
 
 def die() -> BulkModel:
     os._exit(3)
+
+
+class MortalModel(BulkModel):
+    """Has its process killed in the middle of a shard, once: then the file ``killed`` is there."""
+
+    def __init__(self, killed: Path) -> None:
+        super().__init__()
+        self.killed = killed
+
+    def encode_stream(self, items: Iterable[ItemLike], /, *, role: Role) -> Iterator[Encoded]:
+        for encoded in super().encode_stream(items, role=role):
+            if encoded.position == 20 and not self.killed.exists():
+                self.killed.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield encoded
+
+
+def load_mortal(killed: Path) -> MortalModel:
+    return MortalModel(killed)

@@ -18,12 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from bulk_model import DIM, BulkModel, die, load, load_other, vector_of
+from bulk_rows import check, errors_in, rows_in, write_lines
 
 from mmembed.bulk import job as job_module
 from mmembed.bulk import shards as shards_module
 from mmembed.bulk.collecting import into_index, into_lance
 from mmembed.bulk.job import Job, Settings
-from mmembed.bulk.ray_runner import run_ray
 from mmembed.bulk.runner import run_local, share_of
 from mmembed.bulk.shards import cut
 from mmembed.cli import app
@@ -32,33 +32,6 @@ from mmembed.errors import ConfigError, IndexMismatchError, InputError, MmembedE
 from mmembed.search.index import Index
 
 WORKER = Path(__file__).with_name("bulk_worker.py")
-
-
-def write_lines(path: Path, count: int, first: int = 0) -> None:
-    rows = ({"id": f"r{i}", "text": f"text {i}", "n": i} for i in range(first, first + count))
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def rows_in(job: Job) -> dict[str, dict]:
-    rows = [row for shard in job.shards for row in pq.read_table(job.part(shard)).to_pylist()]
-    found = {row["id"]: row for row in rows}
-    assert len(found) == len(rows), "a row is there twice"
-    return found
-
-
-def errors_in(job: Job) -> dict[str, str]:
-    files = [job.errors(shard) for shard in job.shards if job.errors(shard).exists()]
-    return {row["id"]: row["reason"] for file in files for row in pq.read_table(file).to_pylist()}
-
-
-def check(job: Job, ids: range) -> None:
-    found = rows_in(job)
-    assert set(found) == {f"r{i}" for i in ids}
-    for key, row in list(found.items())[:: max(1, len(found) // 50)]:
-        wanted = vector_of(f"text {key[1:]}".encode())
-        np.testing.assert_allclose(row["vector"], wanted, atol=1e-3)
-        assert (row["text"], row["modality"]) == (f"text {key[1:]}", "text")
-        assert json.loads(row["metadata"]) == {"n": int(key[1:])}
 
 
 def test_lines_are_cut_between_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,31 +236,6 @@ def test_collecting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         rows_in(job)["r7"]["vector"], short / np.linalg.norm(short), atol=1e-3
     )
     assert DIM == 8
-
-
-def test_ray_runs_the_same_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("ray", reason="ray is not installed")
-    monkeypatch.setattr(shards_module, "_JSONL_BYTES", 4000)
-    write_lines(tmp_path / "in.jsonl", 400)
-    job = Job.start(tmp_path / "out", Settings(), cut(str(tmp_path / "in.jsonl")))
-    state = run_ray(job, load, workers=2, stall_seconds=200)
-    assert (state.done, state.counts.rows) == (len(job.shards), 400)
-    check(job, range(400))
-
-
-def test_actors_that_die_end_the_run_and_lose_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("ray", reason="ray is not installed")
-    monkeypatch.setattr(shards_module, "_JSONL_BYTES", 4000)
-    write_lines(tmp_path / "in.jsonl", 400)
-    job = Job.start(tmp_path / "out", Settings(), cut(str(tmp_path / "in.jsonl")))
-    run_local(job, load, mine=job.shards[:1])
-    with pytest.raises(MmembedError, match=r"what is done stays done|failed under Ray"):
-        run_ray(job, die, workers=1, stall_seconds=30)
-    assert job.total()[0] == 1
-    assert run_local(job, load).counts.rows == 400
-    check(job, range(400))
 
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The models in other libraries: the same vectors, and those libraries' own tests."""
+"""The models in other libraries: the same vectors."""
 
 from __future__ import annotations
 
@@ -12,91 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from some_texts import TEXTS
 
 from mmembed import Embedder
 from mmembed.errors import ConfigError, InputError
 from mmembed.integrations.hub import model_card, push_to_hub
 from mmembed.mcp_server import SearchTools, mcp_server
 from mmembed.search.index import Index
-
-TEXTS = ["two dogs in the snow", "a red bicycle", "the mean temperature by month"]
-
-
-@pytest.fixture(scope="module")
-def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("media") / "photo.png"
-    Image.linear_gradient("L").convert("RGB").save(path)
-    return path
-
-
-def test_langchain(mini: Embedder, photo: Path) -> None:
-    pytest.importorskip("langchain_core", reason="langchain-core is not installed")
-    from langchain_core.vectorstores import InMemoryVectorStore
-
-    from mmembed.integrations.langchain import MmembedEmbeddings
-
-    embeddings = MmembedEmbeddings(mini)
-    np.testing.assert_allclose(embeddings.embed_documents(TEXTS), mini.encode_document(TEXTS))
-    np.testing.assert_allclose(embeddings.embed_query(TEXTS[0]), mini.encode_query(TEXTS[0]))
-    np.testing.assert_allclose(
-        embeddings.embed_image([photo]), mini.encode_document([photo]), atol=1e-6
-    )
-    assert len(MmembedEmbeddings(mini, dim=16).embed_query("x")) == 16
-    store = InMemoryVectorStore(embeddings)
-    store.add_texts(TEXTS)
-    assert store.similarity_search("a bike", k=1)[0].page_content == TEXTS[1]
-
-
-def test_langchain_s_own_tests_pass(mini: Embedder) -> None:
-    tests = pytest.importorskip("langchain_tests", reason="langchain-tests is not installed")
-    assert tests
-    from langchain_tests.integration_tests import EmbeddingsIntegrationTests
-    from langchain_tests.unit_tests import EmbeddingsUnitTests
-
-    from mmembed.integrations.langchain import MmembedEmbeddings
-
-    class Unit(EmbeddingsUnitTests):
-        embeddings_class = MmembedEmbeddings  # type: ignore[assignment]
-        embedding_model_params = {"model": mini}  # type: ignore[assignment]  # noqa: RUF012
-
-    class Integration(EmbeddingsIntegrationTests):
-        embeddings_class = MmembedEmbeddings  # type: ignore[assignment]
-        embedding_model_params = {"model": mini}  # type: ignore[assignment]  # noqa: RUF012
-
-    ran = []
-    for suite in (Unit, Integration):
-        made: Any = suite()
-        model = MmembedEmbeddings(mini)
-        for name in dir(suite):
-            if not name.startswith("test_"):
-                continue
-            found = getattr(made, name)
-            wanted = found.__code__.co_varnames[1 : found.__code__.co_argcount]
-            if name == "test_no_overrides_DO_NOT_OVERRIDE":
-                continue
-            result = found(**({"model": model} if "model" in wanted else {}))
-            if asyncio.iscoroutine(result):
-                asyncio.run(result)
-            ran.append(name)
-    assert {"test_init", "test_embed_documents", "test_aembed_query"} <= set(ran)
-
-
-def test_llama_index(mini: Embedder, photo: Path) -> None:
-    pytest.importorskip("llama_index.core", reason="llama-index-core is not installed")
-    from mmembed.integrations.llama_index import MmembedEmbedding
-
-    embedding = MmembedEmbedding(mini, embed_batch_size=2)
-    np.testing.assert_allclose(
-        embedding.get_text_embedding_batch(TEXTS), mini.encode_document(TEXTS), atol=1e-6
-    )
-    np.testing.assert_allclose(
-        embedding.get_query_embedding(TEXTS[0]), mini.encode_query(TEXTS[0]), atol=1e-6
-    )
-    wanted = mini.encode_document(photo)
-    for source in (str(photo), BytesIO(photo.read_bytes())):
-        np.testing.assert_allclose(embedding.get_image_embedding(source), wanted, atol=1e-6)
-    found = asyncio.run(embedding.aget_text_embedding(TEXTS[1]))
-    np.testing.assert_allclose(found, mini.encode_document(TEXTS[1]), atol=1e-6)
 
 
 def test_sentence_transformers(mini: Embedder, photo: Path, tmp_path: Path) -> None:

@@ -15,8 +15,12 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from mmembed import Embedder, Reranker
+from mmembed.backbones.towers.tiny import tiny_towers
 from mmembed.search.index import Index
+from mmembed.server.api.service import Service
 from mmembed.server.app import create_app
+from mmembed.server.indexing import Indexing
 
 sys.path.insert(0, str(Path(__file__).parent))
 from browsing import FLAGS
@@ -84,4 +88,27 @@ def app(colour_index: Index, media_folder: Path) -> FastAPI:
 @pytest.fixture
 def client(app: FastAPI) -> Iterator[TestClient]:
     with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def whole(
+    media_folder: Path, colour_index: Index, tmp_path_factory: pytest.TempPathFactory
+) -> FastAPI:
+    """Everything that is served: page, media, indexing, and the API over tiny models."""
+    folder = tmp_path_factory.mktemp("models")
+    model = Embedder.from_pretrained(tiny_towers("blip2", folder / "blip2"), device="cpu")
+    judge = Reranker.from_pretrained(tiny_towers("blip", folder / "blip"), device="cpu")
+    return create_app(
+        colour_index,
+        ColourModel(),
+        media_roots=[media_folder],
+        service=Service.of({"small": model}, {"judge": judge}),
+        indexing=Indexing(colour_index, [tmp_path_factory.mktemp("empty")]),
+    )
+
+
+@pytest.fixture(scope="module")
+def sender(whole: FastAPI) -> Iterator[TestClient]:
+    with TestClient(whole, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
         yield client
