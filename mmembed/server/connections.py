@@ -29,15 +29,14 @@ class PatientProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._head = self._giving_up()
+        self._await_head()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        answered = self.cycle is None or self.cycle.response_complete
-        if not answered:
-            self._head = _ended(self._head)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._stop_awaiting_head()
         elif self._head is None:  # a further request on the same connection has begun
-            self._head = self._giving_up()
+            self._await_head()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -45,17 +44,26 @@ class PatientProtocol(H11Protocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._reading = _ended(self._reading)
+        self._stop_awaiting_reader()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._head, self._reading = _ended(self._head), _ended(self._reading)
+        self._stop_awaiting_head()
+        self._stop_awaiting_reader()
         super().connection_lost(exc)
 
     def _giving_up(self) -> asyncio.TimerHandle:
         # Not closed: that would wait until what is written has been read.
         return self.loop.call_later(self.patience, self.transport.abort)
 
+    def _await_head(self) -> None:
+        self._head = self._giving_up()
 
-def _ended(timer: asyncio.TimerHandle | None) -> None:
-    if timer is not None:
-        timer.cancel()
+    def _stop_awaiting_head(self) -> None:
+        if self._head is not None:
+            self._head.cancel()
+            self._head = None
+
+    def _stop_awaiting_reader(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
