@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from browsing import open_page, serving, wait_until
-from colour_model import ColourModel
+from colour_model import COLOURS, ColourModel, ColourPatches
 from PIL import Image
 from test_explain import Held, coloured_library
 
@@ -63,6 +63,31 @@ def test_heat_shows_where_and_says_it(page: Page) -> None:
     page.get_by_role("button", name="Close").click()
     page.get_by_role("button", name="Photo green.png").click()
     expect(button).to_have_attribute("aria-pressed", "false")
+
+
+@pytest.mark.parametrize("result", ["Photo sky.png", "Page sky.pdf, page 1"])
+def test_heat_of_late_interaction_lies_on_the_matched_patch(
+    browser: Browser, tmp_path: Path, result: str
+) -> None:
+    sky = Image.new("RGB", (240, 320), COLOURS["blue"])
+    sky.paste(COLOURS["red"], (160, 120, 200, 160))  # one of the patches, which are 6 by 8
+    sky.save(tmp_path / "sky.png")
+    sky.save(tmp_path / "sky.pdf")
+    with Index.open(tmp_path, ColourPatches()) as index:
+        index.add(tmp_path)
+        app = create_app(index, ColourPatches(), media_roots=[tmp_path])
+        with serving(app) as address, open_page(browser, address) as page:
+            page.goto("/?q=red")
+            page.get_by_role("button", name=result).click()
+            page.get_by_role("button", name="Show where").click()
+            expect(page.locator("#heat-status")).to_contain_text(re.compile(r"the right \((0.9|1)"))
+            red = """canvas => [[4.5, 3.5], [2.5, 3.5], [4.5, 5.5], [0.5, 0.5]].map(([x, y]) =>
+                canvas.getContext("2d").getImageData(
+                    Math.round(x * canvas.width / 6), Math.round(y * canvas.height / 8), 1, 1
+                ).data[0])"""
+            matched, *others = page.locator("canvas.heat").evaluate(red)
+            assert matched > 200
+            assert max(others) < 80
 
 
 def test_a_clip_opens_at_its_best_moment(page: Page) -> None:
