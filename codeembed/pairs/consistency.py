@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["consistent", "mined_negatives", "positive_ranks"]
+__all__ = ["consistent", "positive_ranks"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _ROWS = 512
@@ -37,28 +37,3 @@ def consistent(queries: Array, documents: Array, *, rank: int = 2, least: float 
     """``(n,)`` bool: the positive is among the best ``rank`` and scores at least ``least``."""
     own = np.einsum("nd,nd->n", queries, documents)
     return np.asarray((positive_ranks(queries, documents) <= rank) & (own >= least))
-
-
-def mined_negatives(
-    queries: Array, documents: Array, *, count: int = 100, share: float = 0.95
-) -> tuple[Array, Array]:
-    """For every query the best documents that score below ``share`` of its positive.
-
-    Those above it may be false negatives.
-
-    Returns:
-        ``(n, count)`` int64 numbers of documents, -1 where there are no more, and ``(n, count)``
-        float scores, ``-inf`` there.
-    """
-    count = min(count, len(documents))
-    numbers = np.full((len(queries), count), -1, dtype=np.int64)
-    found = np.full((len(queries), count), -np.inf)
-    for row, query in enumerate(queries):
-        scores = documents @ query
-        own = scores[row]
-        limit = share * own if own > 0 else own
-        allowed = np.flatnonzero(scores < limit)
-        best = allowed[np.argsort(-scores[allowed], kind="stable")][:count]
-        numbers[row, : len(best)] = best
-        found[row, : len(best)] = scores[best]
-    return numbers, found

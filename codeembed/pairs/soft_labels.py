@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from codeembed.pairs.pair import Pair
-from codeembed.transform.regularise import subtree_and_context
-from codeembed.transform.tree import Code
 from mmembed.errors import InputError
 
-__all__ = ["Discriminator", "soft_labelled", "subtree_pair"]
+__all__ = ["Discriminator", "soft_labelled"]
 
 Discriminator = Callable[[Sequence[tuple[str, str]]], Sequence[float]]
 """Relevance of pairs of texts, the higher the better:
@@ -34,13 +31,3 @@ def soft_labelled(
         texts = [row["positive"], *negatives]
         scores = discriminator([(row["query"], text) for text in texts])
         yield {**row, "teacher": [float(score) for score in scores]}
-
-
-def subtree_pair(code: Code, repository: str, path: str, seed: int = 0) -> Pair | None:
-    """A complete statement with the rest of its function (ASST); None where none has a fit size."""
-    found = subtree_and_context(code, seed)
-    if found is None:
-        return None
-    query = found.subtree.decode("utf-8", "replace")
-    context = found.context.decode("utf-8", "replace")
-    return Pair(query, context, "clone", code.language.name, repository, path)

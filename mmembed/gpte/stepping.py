@@ -93,9 +93,9 @@ class Follower(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = copy.requires_grad_(False).eval()
-        sides = ("query", "positive") if config.sides == "both" else ("positive",)
+        self.sides = ("query", "positive") if config.sides == "both" else ("positive",)
         self.queues = nn.ModuleDict(
-            {side: MomentumQueue(config.queue, width) for side in sides if config.queue}
+            {side: MomentumQueue(config.queue, width) for side in self.sides if config.queue}
         )
 
     @torch.no_grad()
@@ -173,11 +173,7 @@ class Stepper:
         """
         goal = self.goals.get(batch.source, self.goals.get(-1))
         chunks = {
-            name: chunk_rows(
-                rows, max_rows=self.batch.chunk_rows, max_tokens=self.batch.chunk_tokens
-            )
-            if self.batch.cached
-            else [rows]
+            name: self._chunks(rows)
             for name, rows in batch.columns.items()
             if goal is not None or any(t.config.column == name for t in self.tasks.values())
         }
@@ -301,6 +297,13 @@ class Stepper:
             t.config.column == column and t.config.task == "rtd" for t in self.tasks.values()
         )
 
+    def _chunks(self, rows: list[Row]) -> list[list[Row]]:
+        """The rows that are encoded at a time."""
+        if not self.batch.cached:
+            return [rows]
+        config = self.batch
+        return chunk_rows(rows, max_rows=config.chunk_rows, max_tokens=config.chunk_tokens)
+
     def _frozen(
         self, batch: ExampleBatch, chunks: Mapping[str, list[list[Row]]]
     ) -> dict[str, Outputs]:
@@ -308,12 +311,13 @@ class Stepper:
         if self.follower is None or "positive" not in chunks:
             return {}
         config = self.follower.config
-        sides = ("query", "positive") if config.sides == "both" else ("positive",)
         if not config.queue and config.positives == "encoder" and config.sides == "positive":
             return {}
-        for side in sides:
-            rows = [batch.clean[side]] if side in batch.clean else chunks[side]
-            self._keys[side] = (self.follower.keys(rows), None)
+        for side in self.follower.sides:
+            clean = batch.clean.get(side)
+            keys = self.follower.keys(chunks[side] if clean is None else self._chunks(clean))
+            hashes = batch.meta.get(f"{side}_hash")
+            self._keys[side] = (keys, None if hashes is None else hashes.to(self.encoder.device))
         return {"positive": self._keys["positive"][0]} if config.positives == "momentum" else {}
 
     def _columns(
@@ -324,9 +328,6 @@ class Stepper:
         shared: dict[str, Tensor] = {"step": torch.tensor(step), **goal.learned}
         if self.follower is not None:
             shared |= self.follower.shared()
-            self._keys = {
-                side: (keys, meta.get(f"{side}_hash")) for side, (keys, _) in self._keys.items()
-            }
         return Columns(
             outputs["query"],
             outputs.get("positive"),

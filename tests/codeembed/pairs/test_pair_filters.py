@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from codeembed.pairs.consistency import consistent, mined_negatives, positive_ranks
+from codeembed.pairs.consistency import consistent, positive_ranks
 from codeembed.pairs.matchers import Judge, match_documentation, match_names
-from codeembed.pairs.soft_labels import soft_labelled, subtree_pair
+from codeembed.pairs.soft_labels import soft_labelled
+from codeembed.training.views import VIEWS
 from codeembed.transform.tree import Code
 from mmembed.errors import ConfigError, InputError
 from mmembed.gpte.curriculum import Curriculum
@@ -32,19 +33,6 @@ def test_ranks_equal_a_sort() -> None:
 def test_equal_documents_do_not_count_against_each_other() -> None:
     document = _unit(1, 0)
     assert positive_ranks(np.repeat(document, 3, 0), np.repeat(document, 3, 0)).tolist() == [1] * 3
-
-
-def test_negatives_lie_below_the_positive() -> None:
-    queries, documents = _unit(30, 0), _unit(30, 1)
-    numbers, scores = mined_negatives(queries, documents, count=5, share=0.9)
-    for row in range(30):
-        own = (documents @ queries[row])[row]
-        limit = 0.9 * own if own > 0 else own
-        kept = numbers[row][numbers[row] >= 0]
-        assert row not in kept
-        assert (scores[row][: len(kept)] < limit).all()
-        allowed = [s for i, s in enumerate(documents @ queries[row]) if s < limit]
-        assert np.allclose(scores[row][: len(kept)], sorted(allowed, reverse=True)[:5])
 
 
 def test_a_curriculum_gets_harder() -> None:
@@ -99,8 +87,9 @@ def test_soft_labels_follow_the_candidates() -> None:
 
 def test_a_subtree_and_its_context_make_the_function() -> None:
     source = b"def f(xs):\n    total = 0\n    for x in xs:\n        total += x\n    return total\n"
-    pair = subtree_pair(Code.read(source, "python"), "r", "p")
-    assert pair is not None
-    assert pair.query == "for x in xs:\n        total += x"
-    assert "for x" not in pair.positive
-    assert subtree_pair(Code.read(b"def f():\n    return 1\n", "python"), "r", "p") is None
+    code = Code.read(source, "python")
+    assert VIEWS["subtree"](code, 0) == "for x in xs:\n        total += x"
+    context = VIEWS["context"](code, 0)
+    assert context is not None
+    assert "for x" not in context
+    assert "return total" in context
