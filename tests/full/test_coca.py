@@ -41,6 +41,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_towers("coca", tmp_path_factory.mktemp("coca") / "model")
 
 
+def test_random_towers_hold_nothing_that_was_left_in_memory(tmp_path: Path) -> None:
+    states = []
+    for name in ("one", "other"):
+        torch.manual_seed(0)
+        towers = Embedder.from_pretrained(tiny_towers("coca", tmp_path / name)).backbone
+        states.append(towers.model.state_dict())  # type: ignore[attr-defined]
+    for key, tensor in states[0].items():
+        assert torch.equal(tensor, states[1][key]), key
+
+
 def test_the_captioning_loss_is_the_cross_entropy_of_open_clip(folder: Path) -> None:
     encoder = start_pair_encoder(MediaEncoderConfig(str(folder), "coca", train="all")).eval()
     batch = encoder.collate(encoder.scorer.prepare(PAIRS))

@@ -180,7 +180,10 @@ def coca(folder: Path) -> Path:
         file = Path(place) / f"{name}.json"
         file.write_text(json.dumps(config), encoding="utf-8")
         library.add_model_config(file)
-        torch.save(library.create_model(name, load_weights=False).state_dict(), weights)
+        made = library.create_model(name, load_weights=False)
+        # open_clip leaves it as it finds the memory, NaN among it.
+        torch.nn.init.normal_(made.text_decoder.text_projection, std=WIDTH**-0.5)
+        torch.save(made.state_dict(), weights)
         OpenClipTowers.from_name(f"{name}@{weights}").save_pretrained(str(folder))
     return folder
 
