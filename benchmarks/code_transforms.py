@@ -143,11 +143,12 @@ def gather(
     return found
 
 
-def work(task: tuple[str, list[tuple[str, str]], int]) -> dict[str, Any]:
-    """Verify the sources of one language until ``limit`` could be read."""
-    language, sources, limit = task
+def work(task: tuple[str, list[tuple[str, str]], int, int]) -> dict[str, Any]:
+    """Verify the sources of one language until ``limit`` could be read; run the first ``most``."""
+    language, sources, limit, most = task
     report = Report()
     by_source: dict[str, int] = {}
+    run = 0
     started = time.process_time()
     for seed, (source, name) in enumerate(sources):
         if report.functions.get(language, 0) >= limit:
@@ -157,11 +158,14 @@ def work(task: tuple[str, list[tuple[str, str]], int]) -> dict[str, Any]:
         except (InputError, ParseTimeoutError):
             report.unreadable[language] = report.unreadable.get(language, 0) + 1
             continue
-        verify(code, report, seed=seed, execute=language in EXECUTED and name in COMPLETE)
+        execute = language in EXECUTED and name in COMPLETE and run < most
+        run += execute
+        verify(code, report, seed=seed, execute=execute)
         by_source[name] = by_source.get(name, 0) + 1
     return {
         "language": language,
         "date": datetime.now(UTC).date().isoformat(),
+        "given_to_a_runner": run,
         "functions": report.functions.get(language, 0),
         "unreadable_before_any_edit": report.unreadable.get(language, 0),
         "sources": by_source,
@@ -197,6 +201,7 @@ def main() -> None:
     """Run and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--limit", type=int, default=2000)
+    parser.add_argument("--most-run", type=int, default=2000, help="functions run, a language")
     parser.add_argument("--folder", action="append", default=[])
     parser.add_argument("--only", nargs="*", default=list(SYNTAXES), choices=list(SYNTAXES))
     parser.add_argument("--workers", type=int, default=1)
@@ -207,7 +212,8 @@ def main() -> None:
         name, _, folder = each.partition("=")
         folders[name] = Path(folder)
     found = gather(arguments.limit, folders, arguments.only)
-    tasks = [(name, found[name], arguments.limit) for name in arguments.only if name in found]
+    numbers = (arguments.limit, arguments.most_run)
+    tasks = [(name, found[name], *numbers) for name in arguments.only if name in found]
     file = RESULTS / f"{arguments.name}.json"
     before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"languages": []}
     results = {one["language"]: one for one in before["languages"]}
