@@ -45,6 +45,20 @@ def table(runs: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def matched(runs: Sequence[Mapping[str, Any]]) -> str:
+    """What matching heads add to the model that they rerank."""
+    lines = []
+    for run in (one for one in runs if "matching" in one):
+        head = run["matching"]
+        low, high = head["interval"]
+        lines.append(
+            f"\nThe matching head of {run['recipe']}, from {run['start']}, reranks the best "
+            f"{head['depth']} of each docstring: {head['before']:.3f} to {head['after']:.3f} "
+            f"({low:+.3f} to {high:+.3f}).\n"
+        )
+    return "".join(lines)
+
+
 def missing(runs: Sequence[Mapping[str, Any]]) -> str:
     """Which recipes were not run yet, if any."""
     found = {run["recipe"] for run in runs}
@@ -54,7 +68,9 @@ def missing(runs: Sequence[Mapping[str, Any]]) -> str:
 
 def written(page: str, runs: Sequence[Mapping[str, Any]]) -> str:
     """The page with the table of these runs."""
-    return between(page, MARKS, f"{summary(runs)}\n{table(runs)}{missing(runs)}", PAGE)
+    return between(
+        page, MARKS, f"{summary(runs)}\n{table(runs)}{matched(runs)}{missing(runs)}", PAGE
+    )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
-from code_gains_table import PAGE, RECIPES, missing, runs_of, table, written
+from code_gains_table import PAGE, RECIPES, matched, missing, runs_of, table, written
 from code_recipe_gains import BATCH, DATA, code_stage, held_out
 from small_recipes import Start, at_size
 
@@ -79,5 +79,9 @@ def test_a_table_tells_gains_from_losses() -> None:
         "undecided",
     ]
     assert "0.500 to 0.700" in lines[2]
+    head = {"depth": 8, "before": 0.1, "after": 0.25, "interval": [0.1, 0.2]}
+    assert "best 8 of each docstring: 0.100 to 0.250 (+0.100 to +0.200)" in matched(
+        [{"recipe": "a", "start": "words", "matching": head}, {"recipe": "b"}]
+    )
     assert missing([{"recipe": file.stem} for file in FILES]) == ""
     assert missing([{"recipe": file.stem} for file in FILES[1:]]).endswith(f": {FILES[0].stem}.\n")
