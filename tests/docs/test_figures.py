@@ -45,9 +45,9 @@ GIVEN = {
     },
     "docs/recipes.md": {"80": "a setting", "20": "a setting"},
     "docs/scale.md": {
-        "162.8": "of bulk.json, as said above it",
-        "0.0061": "1 / 162.8",
-        "50": "0.0061 s x 10^9 / 64 / 32",
+        "155.3": "of bulk.json, as said above it",
+        "0.0064": "1 / 155.3",
+        "52": "0.0064 s x 10^9 / 64 / 32",
         "4.3": "10^9 / 1,000 / 64",
         "0.77": "768 bytes x 10^9",
         "6": "46 x 128 bytes",
