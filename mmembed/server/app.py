@@ -20,6 +20,7 @@ from mmembed.search.model import EmbeddingModel
 from mmembed.server.api.service import Service, api_app
 from mmembed.server.errors import add_error_handlers
 from mmembed.server.explain import explain_router
+from mmembed.server.folders import ShowFolder, file_manager, folder_router
 from mmembed.server.indexing import Indexing, indexing_router
 from mmembed.server.library import Library
 from mmembed.server.media import media_router
@@ -63,6 +64,7 @@ def create_app(
     service: Service | None = None,
     steps: Steps | None = None,
     indexing: Indexing | None = None,
+    show_folder: ShowFolder | None = None,
 ) -> FastAPI:
     """The search server as an ASGI application.
 
@@ -78,6 +80,7 @@ def create_app(
         service: the embedding API, served along with the page.
         steps: what follows the first step of a search; nothing by default.
         indexing: lets the page index folders; None lets it not.
+        show_folder: lets the page open a result's folder on this machine; None lets it not.
     """
     worker = ModelWorker()
     library = Library(media_roots)
@@ -127,6 +130,8 @@ def create_app(
     app.include_router(media_router(library, Thumbnails()))
     if indexing is not None:
         app.include_router(indexing_router(indexing))
+    if show_folder is not None:
+        app.include_router(folder_router(library, show_folder))
 
     @app.get("/health", tags=["state"])
     async def health() -> dict[str, str]:
@@ -154,6 +159,7 @@ def create_app(
                 "reranker": following.reranker is not None,
             },
             "indexing": indexing is not None,
+            "folders": show_folder is not None,
         }
 
     @app.get("/", include_in_schema=False)
@@ -235,6 +241,8 @@ def run(
                 _CANDIDATES if index.keeps_tokens else 0, next(iter(loaded.values()), None)
             ),
             indexing=Indexing(index, allowed) if allowed else None,
+            # A window opens before whoever sits here, so nobody else may ask for it.
+            show_folder=None if hosts is None else file_manager(),
         )
         uvicorn.run(app, **options)
 

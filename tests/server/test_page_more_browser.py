@@ -65,6 +65,20 @@ def test_heat_shows_where_and_says_it(page: Page) -> None:
     expect(button).to_have_attribute("aria-pressed", "false")
 
 
+def test_a_result_is_shown_in_its_folder(browser: Browser, folder: Path, page: Page) -> None:
+    page.goto("/?q=red&show=image&open=1")
+    expect(page.get_by_role("button", name="Only this folder")).to_be_visible()
+    expect(page.get_by_role("button", name="Show in folder")).to_be_hidden()
+    shown: list[Path] = []
+    with Index.open(folder, ColourModel()) as index:
+        app = create_app(index, ColourModel(), media_roots=[folder], show_folder=shown.append)
+        with serving(app) as address, open_page(browser, address) as other:
+            other.goto("/?q=red&show=image&open=1")
+            other.get_by_role("button", name="Show in folder").click()
+            expect(other.locator("#heat-status")).to_contain_text("open in the file manager")
+    assert shown == [folder / "trip" / "corner.png"]
+
+
 @pytest.mark.parametrize("result", ["Photo sky.png", "Page sky.pdf, page 1"])
 def test_heat_of_late_interaction_lies_on_the_matched_patch(
     browser: Browser, tmp_path: Path, result: str

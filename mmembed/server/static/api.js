@@ -42,6 +42,11 @@ const about = async (result, what, words) =>
 export const heat = (result, words) => about(result, "heat", words);
 export const moments = (result, words) => about(result, "moments", words);
 
+export async function showFolder(result) {
+  const response = await fetch(`/api/media/${result.id}/folder`, { method: "POST" });
+  if (!response.ok) await answer(response);
+}
+
 export const map = async () => answer(await fetch("/api/map"));
 
 export const indexing = async () => answer(await fetch("/api/index"));

@@ -342,6 +342,7 @@ async function showCollection() {
   showTab();
   $("collection").textContent = `${contents(about)}, embedded with ${about.model.name}`;
   $("rerank-box").hidden = !about.steps.reranker;
+  $("folders").hidden = !about.folders;
   return about;
 }
 

@@ -1,6 +1,6 @@
 // The dialog that shows one result in full.
 
-import { mediaUrl, thumbUrl } from "./api.js";
+import { mediaUrl, showFolder, thumbUrl } from "./api.js";
 import { KINDS, codeBlock, describe, element, plays, steps } from "./cards.js";
 import { hideHeat, showHeat, showMoments } from "./explain.js";
 
@@ -19,6 +19,7 @@ export function setUp({ onStep, onClose, onSimilar, onFolder }) {
   $("similar").addEventListener("click", onSimilar);
   $("folder").addEventListener("click", onFolder);
   $("heat").addEventListener("click", toggleHeat);
+  $("reveal").addEventListener("click", reveal);
   dialog.addEventListener("close", () => {
     $("stage").replaceChildren(); // stops a clip that plays
     onClose();
@@ -34,6 +35,15 @@ export function setUp({ onStep, onClose, onSimilar, onFolder }) {
 }
 
 export const close = () => dialog.close();
+
+async function reveal() {
+  try {
+    await showFolder(shownNow.result);
+    $("heat-status").textContent = "The folder is open in the file manager.";
+  } catch (error) {
+    $("heat-status").textContent = error.message;
+  }
+}
 
 async function toggleHeat() {
   const on = $("heat").getAttribute("aria-pressed") !== "true";
@@ -71,6 +81,7 @@ export function show(result, { first, last, words }) {
   $("similar").hidden = result.kind === "code";
   $("folder").hidden = !result.folder || result.folder === ".";
   explain(result, words);
+  $("reveal").hidden = !result.preview;
   $("original").hidden = !result.media_type;
   if (result.media_type) {
     $("original").href = mediaUrl(result) + (result.page ? `#page=${result.page}` : "");
