@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,20 +13,15 @@ import transformers
 from torch.nn.functional import normalize
 from transformers import PreTrainedTokenizerFast as Fast
 
+sys.path.insert(0, str(Path(__file__).parent))
+from tiny_models import TINY
+
 from mmembed.errors import ConfigError, InputError, ModelLoadError
 from mmembed.gpte.bidirectional import make_bidirectional, sees_ahead
 from mmembed.gpte.prompts import PROMPTS, Prompt
 from mmembed.gpte.text_encoder import TextEncoder
 from mmembed.gpte.text_settings import ProjectionSettings, TextSettings
 
-TINY: dict[str, Any] = {
-    "vocab_size": 400,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "max_position_embeddings": 66,
-}
 DECODER: dict[str, Any] = {**TINY, "num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0}
 T5 = {
     "vocab_size": 400,

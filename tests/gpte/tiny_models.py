@@ -7,14 +7,13 @@ from typing import Any
 import torch
 import transformers
 
-_TINY: dict[str, Any] = {
+TINY: dict[str, Any] = {
     "vocab_size": 400,
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "intermediate_size": 64,
     "max_position_embeddings": 66,
-    "pad_token_id": 0,
 }
 _GROUPED = {"num_key_value_heads": 2, "head_dim": 8}
 _OF: dict[str, dict[str, Any]] = {
@@ -28,6 +27,6 @@ _OF: dict[str, dict[str, Any]] = {
 def model_of(family: str, kind: str = "AutoModel", **options: Any) -> Any:
     """The model in evaluation mode; ``kind`` is the class of transformers that makes it."""
     torch.manual_seed(0)
-    values = {**_TINY, **_OF.get(family, {}), **options}
+    values = {**TINY, "pad_token_id": 0, **_OF.get(family, {}), **options}
     config = getattr(transformers, f"{family}Config")(**values)
     return getattr(transformers, kind).from_config(config).eval()
