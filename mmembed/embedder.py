@@ -117,26 +117,26 @@ class Embedder:
             ModelLoadError: the folder is incomplete or a tensor has no place; names the key.
             ConfigError: there is no such preset; names the nearest.
         """
-        from mmembed.backbones import load_backbone, model_folder
+        from mmembed.backbones import fetched_folder, load_backbone, model_folder
         from mmembed.gpte.text_loading import hub_folder
         from mmembed.preset_loading import load_preset
         from mmembed.presets import find_preset
 
         target = torch.device(device) if device is not None else default_device()
         folder = model_folder(name)
-        config_file = None if folder is None else folder / CONFIG_NAME
-        ours = config_file is not None and config_file.exists()
+        ours = folder is not None and (folder / CONFIG_NAME).exists()
         # What was saved here says by itself how it is read.
         known = None if ours and preset is None else find_preset(name, preset)
         if known is not None:
             shown = str(folder.resolve()) if folder else str(name)
             there = folder or hub_folder(name)
             return load_preset(there, known, name=shown, device=target, dtype=dtype)
-        backbone = load_backbone(name, dtype=dtype)
+        folder = fetched_folder(name)
+        backbone = load_backbone(folder or name, dtype=dtype)
         module_of(backbone).to(target)
         config = EmbedderConfig(prompts=dict(backbone.prompts))
-        if config_file is not None and config_file.exists():
-            config = EmbedderConfig.read(config_file)
+        if folder is not None and (folder / CONFIG_NAME).exists():
+            config = EmbedderConfig.read(folder / CONFIG_NAME)
         heads = heads_for(backbone, config)
         if folder is not None and heads.state_dict():
             read_heads(heads, folder / _HEADS_NAME)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from mmembed.backbones.base import Backbone
 
-__all__ = ["load_backbone", "model_folder"]
+__all__ = ["fetched_folder", "load_backbone", "model_folder"]
 
 _MODELS = Path(__file__).resolve().parents[1] / "models"
 
@@ -26,6 +26,20 @@ def model_folder(name: str | Path) -> Path | None:
         return packaged
     folder = Path(name).expanduser()
     return folder if folder.is_dir() else None
+
+
+def fetched_folder(name: str | Path) -> Path | None:
+    """The folder of a model, taken from the hub where there is none here; None for open_clip's.
+
+    Raises:
+        ModelLoadError: there is no such model.
+    """
+    from mmembed.backbones.towers.open_clip_towers import OPEN_CLIP
+    from mmembed.gpte.text_loading import hub_folder
+
+    if isinstance(name, str) and name.startswith(OPEN_CLIP):
+        return None
+    return model_folder(name) or hub_folder(name)
 
 
 def load_backbone(name: str | Path, *, dtype: torch.dtype | None = None) -> Backbone:
@@ -49,11 +63,11 @@ def load_backbone(name: str | Path, *, dtype: torch.dtype | None = None) -> Back
     from mmembed.backbones.towers.open_clip_towers import CONFIG_NAME, OPEN_CLIP, OpenClipTowers
     from mmembed.backbones.vlm.loading import family_of, load_vision_language
     from mmembed.backbones.weights import read_json
-    from mmembed.gpte.text_loading import hub_folder, load_text_encoder
+    from mmembed.gpte.text_loading import load_text_encoder
 
-    if isinstance(name, str) and name.startswith(OPEN_CLIP):
-        return OpenClipTowers.from_name(name.removeprefix(OPEN_CLIP), dtype=dtype)
-    folder = model_folder(name) or hub_folder(name)
+    folder = fetched_folder(name)
+    if folder is None:
+        return OpenClipTowers.from_name(str(name).removeprefix(OPEN_CLIP), dtype=dtype)
     dtype = dtype or torch.float32
     if is_composed(folder):
         return load_composed(folder).to(dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -76,15 +77,24 @@ def test_pushing_uploads_what_can_be_loaded(
             shutil.copytree(folder_path, tmp_path / "uploaded")
             return f"https://hub.example/{repo_id}/commit/1"
 
+    def download(repo: str, **options: Any) -> str:
+        assert repo == "me/birds"
+        return str(tmp_path / "uploaded")
+
     monkeypatch.setattr(hub, "HfApi", Api)
-    url = push_to_hub(mini, "me/birds", license="mit", token="secret")
+    monkeypatch.setattr(hub, "snapshot_download", download)
+    model = mini.configured(replace(mini.config, prompts={"query": "find: "}, multi_dim=8))
+    url = push_to_hub(model, "me/birds", license="mit", token="secret")
     assert url == "https://hub.example/me/birds/commit/1"
     assert calls == [
         ("token", "secret"),
         ("create", ("me/birds", {"private": True, "exist_ok": True})),
     ]
-    pulled = Embedder.from_pretrained(tmp_path / "uploaded", device="cpu")
-    np.testing.assert_allclose(pulled.encode(TEXTS), mini.encode(TEXTS), atol=1e-6)
+    pulled = Embedder.from_pretrained("me/birds", device="cpu")
+    assert pulled.config == model.config
+    for output in ("dense", "multi"):
+        wanted, found = (one.encode_query(TEXTS[0], output=output) for one in (model, pulled))
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
     assert "license: mit" in (tmp_path / "uploaded" / "README.md").read_text()
     with pytest.raises(ConfigError, match="owner/name"):
         push_to_hub(mini, "../x", license="mit")
