@@ -151,20 +151,22 @@ def columns(
     negatives: bool,
 ) -> Columns:
     of = {name: at["negative" if name.startswith("negative") else "query"] for name in META}
+    guide = {name: Outputs(dense=value[at[name]]) for name, value in GUIDE.items()}
     return Columns(
         outputs["query"],
         outputs["positive"],
         outputs["negative"] if negatives else None,
         K if negatives else 0,
         meta={name: value[of[name]] for name, value in META.items()},
-        guide={name: Outputs(dense=value[at[name]]) for name, value in GUIDE.items()},
+        guide=guide,
         shared=shared,
+        keys=guide,  # of a momentum encoder, which is as frozen
     )
 
 
 QUEUE = MomentumQueue(6, D).double()
 
-QUEUED = ("four directions", "masks", "clip", "queue and negatives", "queue and weights")
+QUEUED = ("four directions", "masks", "clip", "queue and negatives", "queue and weights", "moco")
 every = ("q2d", "q2q", "d2q", "d2d")
 CASES: dict[str, tuple[Any, bool]] = {
     "infonce": (InfoNCE(), False),
