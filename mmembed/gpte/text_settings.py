@@ -72,7 +72,8 @@ class TextSettings:
             that name no role.
         max_tokens: longest row; None is what the tokenizer and the model allow.
         end_token: token that closes every row, whatever is cut, e.g. ``"</s>"`` for E5-Mistral.
-        summary_tokens: number of learned tokens for ``{summary}`` slots (GEM).
+        summary_tokens: number of learned tokens for ``{summary}`` slots (GEM). They see what is
+            ahead of them and not each other, and what is behind them sees no more than them of it.
         decoder_first: read an encoder-decoder at the first step of its decoder (Sentence-T5).
         bidirectional: take the causal mask off a decoder.
         prefix_tokens: length of a learned prefix of every layer (PromCSE); 0 leaves it out.

@@ -123,6 +123,7 @@ def test_what_has_no_graph_is_refused(wordpiece: Fast, tmp_path: Path) -> None:
         ({"heads": ("dense", "multi")}, "heads besides dense"),
         ({"prefix_tokens": 2}, "a soft prefix"),
         ({"alibi": True}, "symmetric ALiBi"),
+        ({"summary_tokens": 2}, "summary tokens"),
         ({"prompts": {"query": PROMPTS["promptbert"]}}, "template denoising"),
     ):
         with pytest.raises(ConfigError, match=words):
