@@ -78,9 +78,9 @@ def run_calls(
     Returns:
         For each source, one outcome an input: the returned value, the arguments afterwards and
         what was printed, or the type of the error, or that the call or the loading took too long,
-        as text; what follows two calls that took too long, or took the first source too long, was not
-        tried, and says so too. None for
-        a version that could not be loaded or was cut off by the limits.
+        as text. What follows two calls that took too long, or took the first source too long, is
+        not tried, and says so too. None for a version that could not be loaded or was cut off by
+        the limits.
     """
     with tempfile.TemporaryDirectory() as folder:
         job = Path(folder) / "job.json"
