@@ -7,13 +7,15 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from tempfile import NamedTemporaryFile
 from typing import Any, BinaryIO, cast
 
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from mmembed.bulk.shards import Shard, located
+from mmembed.bulk.shards import Shard, located, remote
 from mmembed.errors import InputError
 from mmembed.inputs.folder import SourceFile, items_of
 from mmembed.inputs.items import (
@@ -21,6 +23,7 @@ from mmembed.inputs.items import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
     Item,
+    TextPart,
     parse_item,
 )
 
@@ -100,13 +103,13 @@ def _source(name: str, value: Any, base: Path | None) -> Any:
     """A medium as an item takes it: paths from where the file lies, bytes out of a struct."""
     if isinstance(value, Mapping):  # the `Image` of Hugging Face's datasets
         value = value.get("bytes") or value.get("path")
-    if name in _MEDIA and isinstance(value, str) and base is not None and "://" not in value:
+    if name in _MEDIA and isinstance(value, str) and base is not None and not remote(value):
         return value if value.startswith("data:") else str(base / value)
     return value
 
 
 def _base(shard: Shard) -> Path | None:
-    return None if "://" in shard.source else Path(located(shard.source)[1]).parent
+    return None if remote(shard.source) else Path(located(shard.source)[1]).parent
 
 
 def _jsonl(shard: Shard) -> Iterator[Row | BadRow]:
@@ -205,15 +208,38 @@ def _sample(key: str, files: Mapping[str, bytes]) -> Row | BadRow:
 
 
 def _files(shard: Shard) -> Iterator[Row | BadRow]:
-    folder = Path(shard.source)
+    system, folder = located(shard.source)
+    here = isinstance(system, pafs.LocalFileSystem)
+    scheme = "" if here else f"{shard.source.partition('://')[0]}://"
     for name in shard.files:
-        path = folder / name
+        path = f"{folder.rstrip('/')}/{name}"
         try:
-            status = path.stat()
-            source = SourceFile(path, status.st_size, status.st_mtime_ns)
-            for suffix, item in items_of(source):
-                yield Row(f"{name}{suffix}", item, f"{path}{suffix}")
+            items = _items(Path(path)) if here else _stored_items(system, path)
+            for suffix, item in items:
+                yield Row(f"{name}{suffix}", item, f"{scheme}{path}{suffix}")
         except InputError as error:
             yield BadRow(name, error)
         except OSError as error:
-            yield BadRow(name, InputError(name, f"cannot be read: {error.strerror}"))
+            yield BadRow(
+                name, InputError(name, f"cannot be read: {error.strerror or type(error).__name__}")
+            )
+
+
+def _items(path: Path) -> Iterator[tuple[str, Item]]:
+    status = path.stat()
+    return items_of(SourceFile(path, status.st_size, status.st_mtime_ns))
+
+
+def _stored_items(system: pafs.FileSystem, path: str) -> Iterator[tuple[str, Item]]:
+    """The items of a file in an object store; they hold its bytes, for it is here only now."""
+    with system.open_input_stream(path) as stream:
+        content = stream.read()
+    with NamedTemporaryFile(suffix=PurePosixPath(path).suffix) as copy:
+        copy.write(content)
+        copy.flush()
+        for suffix, item in _items(Path(copy.name)):
+            parts = tuple(
+                part if isinstance(part, TextPart) else replace(part, source=content)
+                for part in item.parts
+            )
+            yield suffix, replace(item, parts=parts, name=f"{path}{suffix}")

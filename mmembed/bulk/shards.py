@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from mmembed.errors import ConfigError, InputError
 from mmembed.inputs.folder import SUFFIXES, scan
 
-__all__ = ["Shard", "cut", "located"]
+__all__ = ["Shard", "cut", "located", "remote"]
 
 _JSONL = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 _PARQUET = (".parquet", ".pq")
@@ -60,13 +60,18 @@ class Shard:
         return cls(**{**values, "files": tuple(values["files"])})
 
 
+def remote(source: str) -> bool:
+    """Whether it is a URI, and no path."""
+    return "://" in source
+
+
 def located(source: str) -> tuple[pafs.FileSystem, str]:
     """The file system of a path or URI (``s3://``, ``gs://``, ``file://`` …), and the path in it.
 
     Raises:
         InputError: the URI is of no known kind.
     """
-    if "://" not in source:
+    if not remote(source):
         return pafs.LocalFileSystem(), str(Path(source).expanduser().absolute())
     try:
         found: tuple[pafs.FileSystem, str] = pafs.FileSystem.from_uri(source)
@@ -91,15 +96,15 @@ def cut(source: str) -> list[Shard]:
         return list(_of_file(system, info, source, named=True))
     selector = pafs.FileSelector(path, recursive=True)
     below = sorted(system.get_file_info(selector), key=lambda each: each.path)
-    files = [each for each in below if each.type == pafs.FileType.File]
-    root = source.rstrip("/")
+    top = f"{path.rstrip('/')}/"
+    files = {each.path.removeprefix(top): each for each in below if each.type == pafs.FileType.File}
     shards = [
         shard
-        for each in files
-        for shard in _of_file(system, each, f"{root}{each.path.removeprefix(path.rstrip('/'))}")
+        for name, each in files.items()
+        for shard in _of_file(system, each, _below(source, name))
     ]
-    if not shards and "://" not in source:
-        shards = list(_of_media(Path(path)))
+    if not shards:
+        shards = list(_of_media(source, _remote_media(files) if remote(source) else _media(path)))
     if not shards:
         raise InputError(source, "holds no JSONL, Parquet, tar or media files")
     return shards
@@ -119,8 +124,10 @@ def _of_file(
         yield from _of_parquet(system, info, source, stamp)
     elif name.endswith(_TAR):
         yield Shard("tar", source, info.size, stamp)
-    elif named and "://" not in source and PurePosixPath(name).suffix in SUFFIXES:
-        yield Shard("files", str(Path(info.path).parent), files=(Path(info.path).name,))
+    elif named and PurePosixPath(name).suffix in SUFFIXES:
+        file = PurePosixPath(info.path).name
+        folder = _above(source, file) if remote(source) else str(Path(info.path).parent)
+        yield Shard("files", folder, files=(file,))
     elif named:
         raise InputError(source, "is no JSONL, Parquet, tar or media file")
 
@@ -140,7 +147,36 @@ def _of_parquet(
             start, rows = group + 1, 0
 
 
-def _of_media(folder: Path) -> Iterator[Shard]:
-    names = [str(each.path.relative_to(folder)) for each in scan(folder, on_error=lambda _: None)]
+def _of_media(source: str, names: Sequence[str]) -> Iterator[Shard]:
+    folder = source if remote(source) else str(Path(source).expanduser().absolute())
     for start in range(0, len(names), _FILES):
-        yield Shard("files", str(folder), files=tuple(names[start : start + _FILES]))
+        yield Shard("files", folder, files=tuple(names[start : start + _FILES]))
+
+
+def _media(path: str) -> list[str]:
+    folder = Path(path)
+    return [str(each.path.relative_to(folder)) for each in scan(folder, on_error=lambda _: None)]
+
+
+def _remote_media(names: Iterable[str]) -> list[str]:
+    """As in a local folder: what is hidden, and what is of another kind, is passed over."""
+    paths = [PurePosixPath(name) for name in names]
+    return [
+        str(path)
+        for path in paths
+        if path.suffix.lower() in SUFFIXES and not any(part[0] == "." for part in path.parts)
+    ]
+
+
+def _below(source: str, name: str) -> str:
+    """A file in a folder; the settings at the end of a URI stay there."""
+    if not remote(source):
+        return f"{source.rstrip('/')}/{name}"
+    folder, mark, settings = source.partition("?")
+    return f"{folder.rstrip('/')}/{name}{mark}{settings}"
+
+
+def _above(source: str, name: str) -> str:
+    """The folder of a file."""
+    path, mark, settings = source.partition("?")
+    return f"{path.removesuffix(name).rstrip('/')}{mark}{settings}"

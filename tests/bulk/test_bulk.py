@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from bulk_model import DIM, BulkModel, die, load, load_other, vector_of
 from bulk_rows import check, errors_in, rows_in, write_lines
+from PIL import Image
 
 from mmembed.bulk import job as job_module
 from mmembed.bulk import shards as shards_module
@@ -84,18 +85,28 @@ def test_forms_of_input(tmp_path: Path) -> None:
     assert run_local(Job.start(tmp_path / "uri", Settings(), by_uri), load).counts.rows == 15
 
 
-def test_a_folder_of_media(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_a_folder_of_media(tmp_path: Path, scheme: str) -> None:
     folder = tmp_path / "photos"
     (folder / "sub").mkdir(parents=True)
+    (folder / ".hidden").mkdir()
     (folder / "a.png").write_bytes(b"pixels a")
+    (folder / ".hidden" / "a.png").write_bytes(b"pixels a")
     (folder / "sub" / "b.jpg").write_bytes(b"BROKEN")
     (folder / "words.txt").write_text("some words")
-    job = Job.start(tmp_path / "out", Settings(), cut(str(folder)))
+    (folder / "gone.png").symlink_to(folder / "nothing.png")
+    pages = [Image.new("RGB", (9, 9), colour) for colour in ("red", "green")]
+    pages[0].save(folder / "two.pdf", save_all=True, append_images=pages[1:])
+    job = Job.start(tmp_path / "out", Settings(), cut(f"{scheme}{folder}"))
     run_local(job, load)
     found = rows_in(job)
-    assert set(found) == {"a.png", "words.txt#p=1"}
+    assert set(found) == {"a.png", "words.txt#p=1", "two.pdf#page=1", "two.pdf#page=2"}
     assert found["a.png"]["path"] == str(folder / "a.png")
+    np.testing.assert_allclose(found["a.png"]["vector"], vector_of(b"pixels a"), atol=1e-3)
     assert errors_in(job) == {"sub/b.jpg": "is broken"}
+    alone = Job.start(tmp_path / "alone", Settings(), cut(f"{scheme}{folder / 'a.png'}"))
+    run_local(alone, load)
+    assert rows_in(alone).keys() == {"a.png"}
 
 
 def test_bad_rows_go_to_one_side_and_too_many_end_the_run(tmp_path: Path) -> None:
