@@ -1,4 +1,5 @@
-"""What codeembed does with a million-line file and with a hundred thousand files.
+"""What codeembed does with a million-line file, a hundred thousand files, repositories in another
+and a grammar that hangs.
 
     python benchmarks/code_scale.py [--lines 1000000] [--files 100000]
 
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,10 +26,16 @@ from machine import RESULTS, facts, write_result
 
 from codeembed import CodeIndex
 from codeembed.chunk import Chunker
+from codeembed.languages import Language
+from codeembed.pack_languages import module_of
+from codeembed.parse import DEFAULT_TIME_LIMIT, ParseTimeoutError
+from codeembed.parse_worker import ParserFailedError, ParseWorker
 from codeembed.reading import reading_of
 from codeembed.walk import DEFAULT_MAX_BYTES
 
 _IN_A_FOLDER = 100
+_REPOSITORIES = 50
+_HANGING_FILES = 10
 # A younger file may change without its stamp changing; see codeembed/update.py.
 _SETTLED_S = 2.5
 
@@ -106,6 +114,51 @@ def many_files(files: int) -> Any:
         return found
 
 
+def repositories_in_another(count: int) -> Any:
+    """Index a repository with others inside it, each of which leaves out files of its own."""
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        (root / ".git").mkdir()
+        (root / ".gitignore").write_text("build/\n")
+        for number in range(count):
+            inner = root / f"part{number}" / "clone"
+            for folder in (inner / ".git", inner / "src", inner / "build"):
+                folder.mkdir(parents=True)
+            (inner / ".gitignore").write_text("*_made.py\n!build/\n")
+            (inner / "src" / "kept.py").write_text(f"def kept_{number}(): pass\n")
+            (inner / "src" / "left_made.py").write_text("def left(): pass\n")
+            (inner / "build" / "own.py").write_text("def by_its_own_rules(): pass\n")
+        start = time.process_time()
+        with CodeIndex.open(root) as index:
+            report = index.update(vectors=False, workers=1)
+            left = index.search("left", 1, mode="lexical")
+        return {
+            "repositories": count + 1,
+            "processor_s": round(time.process_time() - start, 2),
+            "added": report.added,
+            "found_of_what_they_ignore": len(left),
+        }
+
+
+def hanging_grammar(files: int) -> Any:
+    """Give a scanner that loops for ever (COBOL's in the pack, which is not on the list) files."""
+    cobol = Language("cobol", (".cob",), module_of("cobol"))
+    worker = ParseWorker()
+    ends: Counter[str] = Counter()
+    start = time.perf_counter()
+    for _ in range(files):
+        try:
+            worker.run("cobol", DEFAULT_TIME_LIMIT, b"x\n", cobol, [1], 10)
+            ends["parsed"] += 1
+        except ParseTimeoutError:
+            ends["stopped"] += 1
+        except ParserFailedError:
+            ends["given up without a try"] += 1
+    seconds = time.perf_counter() - start
+    worker.close()
+    return {"files": files, "limit_s": DEFAULT_TIME_LIMIT, "wall_s": round(seconds, 1), **ends}
+
+
 def _updated(index: CodeIndex) -> dict[str, Any]:
     start = time.process_time()
     report = index.update(vectors=False, workers=1)
@@ -141,12 +194,17 @@ def main() -> None:
     if options.case:
         print(json.dumps(CASES[options.case](options.size)))
         return
+    sizes = {
+        "many files": options.files,
+        "repositories in another": _REPOSITORIES,
+        "a grammar that hangs": _HANGING_FILES,
+    }
     file = RESULTS / "code_scale.json"
     found = json.loads(file.read_text("utf-8"))["cases"] if file.exists() else {}
     for name in CASES:
         if name in found:
             continue
-        found[name] = apart(name, options.files if name == "many files" else options.lines)
+        found[name] = apart(name, sizes.get(name, options.lines))
         print(name, found[name], flush=True)
         write_result("code_scale", {"machine": facts("tree-sitter", "numpy"), "cases": found})
 
@@ -158,6 +216,8 @@ CASES: Mapping[str, Callable[[int], Any]] = {
     },
     "a million lines under the default limit": left_out,
     "many files": many_files,
+    "repositories in another": repositories_in_another,
+    "a grammar that hangs": hanging_grammar,
 }
 
 
