@@ -1,4 +1,4 @@
-"""Run inside semble's own environment by code_search.py: ``semble_runner.py REPO QUERIES K``.
+"""Run inside semble's own environment by code_quality.py: ``semble_runner.py REPO QUERIES K``.
 
 Prints JSON: what each query found, and its seconds.
 """

@@ -89,6 +89,54 @@ def test_text_like_code_is_tiled(name: str, text: str, limit: int) -> None:
     check(data, Chunker(count_tokens, limit).chunk(data, "file", name), limit)
 
 
+BUNDLED = st.lists(
+    st.sampled_from(
+        [
+            *(
+                '"use strict";',
+                "/*! a, MIT */",
+                "//# sourceMappingURL=a.js.map",
+                "#!/usr/bin/env node",
+            ),
+            '!function(e,t){"object"==typeof exports?t(exports):t(e.a={})}(this,function(e){',
+            *("function n(r,i){return r&&i?o(r):s}", "});", "module.exports=n;", "a=>b=>({...b})"),
+            *("/[/]\\//g.test(`${a}`)", 'var u="\\u00e9é日本";', "class A{#b=1;get c(){return 2}}"),
+            *("export declare function f<T>(a:T):Promise<T>;", "const v=<b>{a}</b>;", "x" * 70),
+            *(
+                '{"version":3,"mappings":"AAAA;BBBB,CC"}',
+                '"dependencies": {',
+                "}",
+                "# A",
+                "```js",
+                "\ufeff",
+            ),
+        ]
+    ),
+    max_size=40,
+)
+PACKAGE = [
+    *(
+        "a/dist/a.min.js",
+        "@b/c/index.d.ts",
+        "a/lib/b.mjs",
+        "a/App.tsx",
+        "a/package.json",
+        "a/a.css",
+    ),
+    *("a/README.md", "a/dist/a.js.map", "a/LICENSE", ".bin/a", "a/node_modules/d/index.cjs"),
+]
+
+
+@pytest.mark.parametrize("path", PACKAGE)
+@given(
+    pieces=BUNDLED, join=st.sampled_from(["", "\n", "\r\n", " ", "\n\n"]), limit=st.integers(10, 60)
+)
+@relaxed
+def test_a_tree_of_packages_is_tiled(path: str, pieces: list[str], join: str, limit: int) -> None:
+    data = join.join(pieces).encode()
+    check(data, Chunker(count_tokens, limit).chunk(data, f"node_modules/{path}"), limit)
+
+
 @given(text=st.text(max_size=300) | LIKE_CODE, limit=st.integers(8, 40))
 @relaxed
 def test_the_limit_holds_where_tokens_do_not_add_up(text: str, limit: int) -> None:

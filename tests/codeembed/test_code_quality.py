@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import code_sets_table
+from code_gains import first_of_classes
 from code_quality import FIRST, OURS, gains_of, summary, without_docstrings
 from code_quality_table import PAGE, table, written
+
+from codeembed.evaluation.sets import RetrievalSet
 
 SOURCE = '''def load(path):
     """Read the settings of a project from a file."""
@@ -63,3 +67,15 @@ def test_differences_are_paired_and_have_intervals() -> None:
 def test_the_documentation_shows_the_result() -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert written(page) == page
+    assert code_sets_table.written(page) == page
+
+
+def test_so_many_programs_of_each_class_are_kept() -> None:
+    groups = [{0, 2, 4}, {1, 3, 5}] * 3
+    relevant = tuple(frozenset(group - {number}) for number, group in enumerate(groups))
+    data = RetrievalSet("x", tuple("abcdef"), tuple("abcdef"), relevant, own=True)
+    kept = first_of_classes(data, 2)
+    assert kept.documents == kept.queries == tuple("abcd")
+    assert kept.relevant == tuple(frozenset({other}) for other in (2, 3, 0, 1))
+    other = RetrievalSet("y", ("a",), ("b",), (frozenset({0}),))
+    assert first_of_classes(other, 0) is other
