@@ -45,7 +45,7 @@ def robustness_table(curves: Mapping[str, Mapping[str, Any]]) -> str:
     counts = list(curves[PLAIN]["renames"])
     lines = [
         "| model | "
-        + " | ".join(f"{count} renames" for count in counts)
+        + " | ".join(f"{count} renamed" for count in counts)
         + " | clones before bugs |",
         "|---|" + "---|" * (len(counts) + 1),
     ]
