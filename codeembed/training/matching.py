@@ -182,16 +182,17 @@ def reranked(
 ) -> Array:
     """``(q, d)`` scores: cosine plus the match's log-odds for the best ``depth`` of each query.
 
-    All others stay behind them, at minus infinity.
+    All others stay behind them, in the order of their cosines.
 
     Args:
         cosines: ``(q, d)`` by the encoder that retrieves.
     """
-    found = np.full(cosines.shape, -np.inf)
+    found = np.empty(cosines.shape)
     for row, query in enumerate(queries):
         best = np.argsort(-cosines[row], kind="stable")[:depth]
-        matches = matcher.logits([(query, documents[at]) for at in best])
-        found[row, best] = cosines[row, best] + np.array(matches)
+        scores = cosines[row, best] + matcher.logits([(query, documents[at]) for at in best])
+        found[row] = cosines[row] - cosines[row].max() + scores.min() - 1.0
+        found[row, best] = scores
     return found
 
 
