@@ -1,16 +1,13 @@
-"""The embedding API: what clients send and get, batching, refusals, keys, and faults."""
+"""The embedding API: what clients send and get, refusals, keys, and real clients."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import io
 import json
 import re
 import shutil
-import socket
 import subprocess
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,12 +24,10 @@ from PIL import Image
 from mmembed import Embedder, Reranker
 from mmembed.backbones.towers.tiny import tiny_towers
 from mmembed.errors import ConfigError
-from mmembed.inputs.items import parse_item
-from mmembed.server.api.batcher import Batcher, Work
-from mmembed.server.api.fetching import Fetcher
 from mmembed.server.api.service import Service, api_app
-from mmembed.server.errors import RequestError
 from mmembed.server.security import check_bind_address, read_keys
+
+KEY = "a-key-of-some-length"
 
 
 def picture(seed: int = 0, side: int = 40) -> bytes:
@@ -238,92 +233,6 @@ def test_batched_answers_are_the_serial_ones(client: TestClient, model: Embedder
     np.testing.assert_allclose(np.stack(found), expected, atol=2e-6)
 
 
-class Slow:
-    """Stands for a model whose first batch takes as long as a test wants."""
-
-    dim = 2
-
-    def __init__(self) -> None:
-        self.go = threading.Event()
-        self.seen: list[list[str]] = []
-
-    def encode_stream(self, items: Any, **options: Any) -> Any:
-        self.seen.append([item.parts[0].text for item in items])
-        self.go.wait(60)
-        if any("bad" in text for text in self.seen[-1]):
-            raise ConfigError("no such task")
-        return list(self.seen[-1])
-
-
-def work(text: str, **options: Any) -> Work:
-    return Work([parse_item(text)], **options)
-
-
-def test_what_arrives_meanwhile_goes_together() -> None:
-    slow: Any = Slow()
-    batcher = Batcher(slow)
-
-    async def ask() -> list[Any]:
-        first = asyncio.create_task(batcher.run(work("first")))
-        while not slow.seen:
-            await asyncio.sleep(0.01)
-        rest = [asyncio.create_task(batcher.run(work(text))) for text in ("a", "b", "c")]
-        other = asyncio.create_task(batcher.run(work("q", role="query")))
-        gone = asyncio.create_task(batcher.run(work("gone")))
-        await asyncio.sleep(0.05)
-        gone.cancel()
-        await asyncio.wait([gone])
-        slow.go.set()
-        return await asyncio.gather(first, *rest, other)
-
-    assert asyncio.run(ask()) == [["first"], ["a"], ["b"], ["c"], ["q"]]
-    assert slow.seen == [["first"], ["a", "b", "c"], ["q"]]
-    assert batcher.waiting == 0
-    batcher.close()
-
-
-def test_one_request_s_mistake_is_no_other_s() -> None:
-    slow: Any = Slow()
-    batcher = Batcher(slow)
-
-    async def ask() -> list[Any]:
-        tasks = [asyncio.create_task(batcher.run(work(t))) for t in ("first", "a", "bad", "c")]
-        await asyncio.sleep(0.05)
-        slow.go.set()
-        return await asyncio.gather(*tasks, return_exceptions=True)
-
-    first, a, bad, c = asyncio.run(ask())
-    assert [first, a, c] == [["first"], ["a"], ["c"]]
-    assert isinstance(bad, ConfigError)
-    batcher.close()
-
-
-def test_a_full_queue_refuses_and_a_closed_one_too() -> None:
-    slow: Any = Slow()
-    batcher = Batcher(slow, queue_tokens=4)
-
-    async def ask() -> list[Any]:
-        tasks = [asyncio.create_task(batcher.run(work("first")))]
-        while not slow.seen:
-            await asyncio.sleep(0.01)
-        tasks += [asyncio.create_task(batcher.run(work(text))) for text in ("a", "word " * 40)]
-        await asyncio.sleep(0.05)
-        slow.go.set()
-        return await asyncio.gather(*tasks, return_exceptions=True)
-
-    first, second, third = asyncio.run(ask())
-    assert [first, second] == [["first"], ["a"]]
-    assert isinstance(third, RequestError)
-    assert (third.status_code, third.headers) == (429, {"retry-after": "1"})
-    batcher.close()
-    with pytest.raises(RequestError) as stopped:
-        asyncio.run(batcher.run(work("late")))
-    assert stopped.value.status_code == 503
-
-
-KEY = "a-key-of-some-length"
-
-
 def test_keys_are_asked_for(model: Embedder) -> None:
     service = Service.of({"small": model})
     with TestClient(api_app(service, hosts=None, keys=[KEY, "another-key-of-length"])) as client:
@@ -351,86 +260,6 @@ def test_keys_are_read_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     check_bind_address("0.0.0.0", False, [KEY])
     with pytest.raises(ConfigError, match="--api-key-file"):
         check_bind_address("0.0.0.0", False)
-
-
-@pytest.mark.parametrize(
-    ("url", "words"),
-    [
-        ("http://other.org/a.png", "not one that this server fetches from"),
-        ("ftp://files.test/a.png", "plain http or https"),
-        ("http://user:secret@files.test/a.png", "without a password"),
-        ("http://files.test:22/", "usual port"),
-        ("http://[::1", "is no URL"),
-        ("http://private.test/a.png", "is not a public one"),
-        ("http://mapped.test/a.png", "is not a public one"),
-        ("http://mixed.test/a.png", "is not a public one"),
-        ("http://nowhere.test/a.png", "gave no file"),
-    ],
-)
-def test_urls_that_are_not_fetched(url: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    addresses = {
-        "private.test": ["10.0.0.7"],
-        "mapped.test": ["::ffff:127.0.0.1"],
-        "mixed.test": ["93.184.216.34", "169.254.169.254"],
-    }
-
-    def resolve(host: str, port: int, **options: Any) -> list[Any]:
-        if host not in addresses:
-            raise socket.gaierror("unknown")
-        return [(0, 0, 0, "", (one, port)) for one in addresses[host]]
-
-    monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: pytest.fail("dialled"))
-    with pytest.raises(RequestError, match=words) as caught:
-        Fetcher(["files.test", ".test"])(url)
-    assert not any(part in caught.value.reason for part in ("10.0.0", "127.0", "169.254", "secret"))
-
-
-def _answering(answer: bytes) -> tuple[socket.socket, int]:
-    server = socket.create_server(("127.0.0.1", 0))
-
-    def serve() -> None:
-        connection, _ = server.accept()
-        with connection:
-            connection.recv(65_536)
-            connection.sendall(answer)
-
-    threading.Thread(target=serve, daemon=True).start()
-    return server, server.getsockname()[1]
-
-
-@pytest.mark.parametrize(
-    ("answer", "words"),
-    [
-        (b"HTTP/1.1 302 Found\r\nLocation: http://10.0.0.7/\r\n\r\n", "302; redirects"),
-        (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 3000, "larger than"),
-        (b"nonsense", "gave no file"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", ""),
-    ],
-)
-def test_urls_that_are_fetched(answer: bytes, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    server, port = _answering(answer)
-    dialled = []
-
-    def dial(address: tuple[str, int], **options: Any) -> socket.socket:
-        dialled.append(address)
-        found = socket.socket()
-        found.settimeout(5)
-        found.connect(("127.0.0.1", port))
-        return found
-
-    monkeypatch.setattr(
-        socket, "getaddrinfo", lambda host, port, **_: [(0, 0, 0, "", ("93.184.216.34", port))]
-    )
-    monkeypatch.setattr(socket, "create_connection", dial)
-    fetcher = Fetcher([".files.test"], max_bytes=2000)
-    with server:
-        if words:
-            with pytest.raises(RequestError, match=words):
-                fetcher("http://a.files.test/x.png?y=1")
-        else:
-            assert fetcher("http://a.files.test/x.png") == b"hello"
-    assert dialled == [("93.184.216.34", 80)]
 
 
 def test_the_official_client(model: Embedder) -> None:
