@@ -30,7 +30,7 @@ rerankers, and what learns from texts alone, start from it. A reranker reads que
 one sequence, and answers by the words yes and no. A clip is two pictures, a page its picture and
 its text layer. CoCa needs a decoder that writes captions, so it starts from small towers of random
 weights and reads the images themselves (`python benchmarks/coca_gains.py`: same data, same budget);
-its start and its first stage rank by the likelihood of the caption, and equal ones count as missed.
+its start and its first stage rank by the likelihood of the caption.
 A recipe wins or loses where every seed agrees and the margin is more than two standard errors; all
 else is undecided. One small start, short runs: this says which way an idea
 pulls here, not how good the published system is.
