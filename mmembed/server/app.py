@@ -18,6 +18,7 @@ import mmembed
 from mmembed.errors import InputError
 from mmembed.search.model import EmbeddingModel
 from mmembed.server.api.service import Service, api_app
+from mmembed.server.base import new_app
 from mmembed.server.errors import add_error_handlers
 from mmembed.server.explain import explain_router
 from mmembed.server.folders import ShowFolder, file_manager, folder_router
@@ -109,14 +110,7 @@ def create_app(
         if service is not None:
             await asyncio.to_thread(service.close)
 
-    # No pages of API documentation: they load scripts from other hosts. /openapi.json stays.
-    app = FastAPI(
-        title="mmembed",
-        version=mmembed.__version__,
-        lifespan=lifespan,
-        docs_url=None,
-        redoc_url=None,
-    )
+    app = new_app(lifespan)
     max_body = _MAX_BODY if service is None else max(_MAX_BODY, service.max_body)
     if service is not None:
         service.add_to(app)
@@ -132,11 +126,6 @@ def create_app(
         app.include_router(indexing_router(indexing))
     if show_folder is not None:
         app.include_router(folder_router(library, show_folder))
-
-    @app.get("/health", tags=["state"])
-    async def health() -> dict[str, str]:
-        """Answers while the server runs."""
-        return {"status": "ok"}
 
     @app.get("/ready", tags=["state"])
     async def readiness() -> JSONResponse:

@@ -14,10 +14,10 @@ from fastapi import FastAPI
 from fastapi.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-import mmembed
 from mmembed.server.api.batcher import Batcher
 from mmembed.server.api.fetching import Fetcher
 from mmembed.server.api.routes import api_router
+from mmembed.server.base import new_app
 from mmembed.server.errors import add_error_handlers
 from mmembed.server.security import LOCAL_HOSTS, Guard
 
@@ -147,21 +147,10 @@ def api_app(
         yield
         await asyncio.to_thread(service.close)
 
-    app = FastAPI(
-        title="mmembed",
-        version=mmembed.__version__,
-        lifespan=lifespan,
-        docs_url=None,
-        redoc_url=None,
-    )
+    app = new_app(lifespan)
     service.add_to(app)
     app.add_middleware(Guard, hosts=hosts, max_body=service.max_body, keys=keys)
     add_error_handlers(app)
-
-    @app.get("/health", tags=["state"])
-    async def health() -> dict[str, str]:
-        """Answers while the server runs."""
-        return {"status": "ok"}
 
     @app.get("/ready", tags=["state"])
     async def ready() -> dict[str, str]:
