@@ -41,17 +41,18 @@ def sets_table(sets: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def robustness_table(curves: Mapping[str, Mapping[str, Any]]) -> str:
-    """One line a model: MRR after so many renames, and how often a clone is nearer than a bug."""
+    """Two lines a model: the curves of finding again and of telling from a bug, and of clones."""
     counts = list(curves[PLAIN]["renames"])
     lines = [
-        "| model | "
-        + " | ".join(f"{count} renamed" for count in counts)
-        + " | clones before bugs |",
+        "| | " + " | ".join(f"{count} renamed" for count in counts) + " | clones before bugs |",
         "|---|" + "---|" * (len(counts) + 1),
     ]
-    for name, told in ((PLAIN, "plain MiniLM"), (ADAPTED, "with the adapter")):
-        curve = " | ".join(f"{curves[name]['renames'][count]:.3f}" for count in counts)
-        lines.append(f"| {told} | {curve} | {curves[name]['deviant_accuracy']:.3f} |")
+    for name, model in ((PLAIN, "plain MiniLM"), (ADAPTED, "with the adapter")):
+        found = curves[name]
+        for key, told in (("renames", "found again"), ("before_bugs", "nearer than a bug")):
+            curve = " | ".join(f"{found[key][count]:.3f}" for count in counts)
+            last = f"{found['deviant_accuracy']:.3f}" if key == "before_bugs" else ""
+            lines.append(f"| {model}, {told} | {curve} | {last} |")
     return "\n".join(lines) + "\n"
 
 

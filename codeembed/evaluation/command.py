@@ -69,9 +69,10 @@ def _robustness(model: str, task: str | None, data: Path, output: Output) -> int
         raise InputError("bm25", "has no vectors", "choose a model to measure robustness")
     found = robustness_of(Embedder.from_pretrained(model), task, data)
     curve = "  ".join(f"{count} {value:.4f}" for count, value in found.renames.items())
-    deviants = ""
+    bugs = "  ".join(f"{count} {value:.4f}" for count, value in found.before_bugs.items())
+    deviants = f"; before a bug: {bugs}" if bugs else ""
     if found.deviant_accuracy is not None:
-        deviants = f"; clones before bugs {found.deviant_accuracy:.4f} of {found.deviants}"
+        deviants += f"; clones before bugs {found.deviant_accuracy:.4f} of {found.deviants}"
     record = {"model": model, "task": task, "name": "robustness", **found.as_dict()}
     told = f"MRR after renames: {curve}{deviants}  ({found.functions} functions)"
     output.result(record, f"robustness         {told}")

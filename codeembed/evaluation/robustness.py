@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from codeembed.evaluation.sets import read_set
 from codeembed.pairs.clones import clone_of
 from codeembed.transform.op import transform
 from codeembed.transform.ops.rename import RenameLocal, RenameParameter
+from codeembed.transform.registry import DEVIANTS
 from codeembed.transform.tree import Code
 from mmembed.errors import InputError
 from mmembed.gpte.metrics import mrr
@@ -32,6 +34,8 @@ class Robustness:
         functions: How many were edited.
         renames: By number of renamed variables, the MRR of finding the original with the edited
             function among all originals.
+        before_bugs: By number of renamed variables, the share of functions whose edited form is
+            nearer to the original than a deviant of it with one bug; a tie is no success.
         deviants: How many functions have a clone and a deviant of it.
         deviant_accuracy: Share of them whose clone is nearer than its deviant; chance is 0.5, and
             a tie is no success.
@@ -39,6 +43,7 @@ class Robustness:
 
     functions: int
     renames: dict[int, float]
+    before_bugs: dict[int, float]
     deviants: int
     deviant_accuracy: float | None
 
@@ -106,21 +111,39 @@ def robustness(
     if not codes:
         raise InputError(f"{language} functions", "none of them parses", "check the language")
     originals = _unit(encode([each.text.decode() for each in codes]))
-    curve = {}
+    bugs = {i: bug for i, each in enumerate(codes) if (bug := _with_bug(each, seed)) is not None}
+    rows = list(bugs)
+    wrong = _nearness(originals[rows], encode(list(bugs.values()))) if bugs else np.zeros(0)
+    curve, before_bugs = {}, {}
     for count in counts:
-        edited = [renamed(each, count, seed).text.decode() for each in codes]
-        scores = _unit(encode(edited)) @ originals.T
+        edited = _unit(encode([renamed(each, count, seed).text.decode() for each in codes]))
+        scores = edited @ originals.T
         curve[count] = float(mrr(scores, np.eye(len(codes), dtype=bool)).mean())
+        if bugs:
+            before_bugs[count] = float((scores.diagonal()[rows] > wrong).mean())
     found = [(i, clone_of(each, seed)) for i, each in enumerate(codes)]
     kept = [(i, clone) for i, clone in found if clone is not None and clone.deviants]
     accuracy = None
     if kept:
         own = originals[[i for i, _ in kept]]
-        near = _unit(encode([clone.code for _, clone in kept]))
-        far = _unit(encode([clone.deviants[0] for _, clone in kept]))
         # The deviant carries the clone's edits and a bug besides.
-        accuracy = float(((own * near).sum(axis=1) > (own * far).sum(axis=1)).mean())
-    return Robustness(len(codes), curve, len(kept), accuracy)
+        near = _nearness(own, encode([clone.code for _, clone in kept]))
+        far = _nearness(own, encode([clone.deviants[0] for _, clone in kept]))
+        accuracy = float((near > far).mean())
+    return Robustness(len(codes), curve, before_bugs, len(kept), accuracy)
+
+
+def _with_bug(code: Code, seed: int) -> str | None:
+    """The source with one breaking edit; None where there is no place for any."""
+    for operation in Random(f"{seed}/bug").sample(DEVIANTS, len(DEVIANTS)):
+        change = transform(code, operation, seed)
+        if change is not None:
+            return change.edit.apply(code.text).decode()
+    return None
+
+
+def _nearness(own: Array, vectors: Array) -> Array:
+    return np.asarray((own * _unit(vectors)).sum(axis=1))
 
 
 def _unit(vectors: Array) -> Array:

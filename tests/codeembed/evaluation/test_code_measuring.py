@@ -145,9 +145,16 @@ def test_a_model_of_words_loses_by_renames_and_one_of_shapes_does_not() -> None:
     assert found.functions == 3
     assert found.renames == {0: 1.0, 8: 1.0}
     assert found.deviants > 0
+
+    def letters(texts: Sequence[str]) -> np.ndarray:
+        return np.array([[text.count(chr(code)) for code in range(32, 127)] for text in texts])
+
+    found = robustness(FUNCTIONS, "python", letters, counts=(0, 8))
+    assert found.before_bugs[0] == 1.0 > found.before_bugs[8]
     constant = robustness(FUNCTIONS, "python", lambda texts: np.ones((len(texts), 2)), counts=(0,))
     assert constant.renames[0] == pytest.approx(1 / 3)
     assert constant.deviant_accuracy == 0.0
+    assert constant.before_bugs == {0: 0.0}
     with pytest.raises(InputError, match="none of them parses"):
         robustness(["def f(:"], "python", shapes)
 
