@@ -108,6 +108,8 @@ class MineStage:
     def __post_init__(self) -> None:
         if self.negatives < 1 or not 0 <= self.ranks[0] < self.ranks[1]:
             raise ConfigError(f"stage {self.name}: negatives >= 1, and ranks rise from 0")
+        if self.data.streaming:
+            raise ConfigError(f"stage {self.name}: mining ranks all rows: not with data.streaming")
 
 
 @dataclass(frozen=True)

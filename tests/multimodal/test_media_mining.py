@@ -19,9 +19,9 @@ from mmembed.errors import ConfigError
 from mmembed.gpte.data.examples import Report
 from mmembed.gpte.recipe import Recipe, recipe_from
 from mmembed.inputs.items import parse_item
-from mmembed.multimodal.config import MediaSourceConfig
+from mmembed.multimodal.config import MediaDataConfig, MediaSourceConfig
 from mmembed.multimodal.data.rows import item_hash, media_examples
-from mmembed.multimodal.mining import item_record
+from mmembed.multimodal.mining import MediaMineStage, item_record
 from mmembed.multimodal.stages import MEDIA_STAGES
 
 
@@ -75,6 +75,12 @@ def test_mined_rows_are_training_rows(tmp_path: Path) -> None:
     both = replace(train, stages=(mine, replace(stage, start="base", data=data)))
     outcomes = run(both)
     assert set(outcomes) == {"mined", "only"}
+
+
+def test_a_stream_cannot_be_mined() -> None:
+    data = MediaDataConfig((MediaSourceConfig("rows.jsonl"),), streaming=True)
+    with pytest.raises(ConfigError, match=r"not with data\.streaming"):
+        MediaMineStage("mined", data)
 
 
 def test_no_negative_at_all_is_an_error(tmp_path: Path) -> None:

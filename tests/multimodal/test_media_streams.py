@@ -105,6 +105,18 @@ def test_a_stream_goes_on_where_it_was(examples: MediaExamples, tmp_path: Path) 
             assert one.extras.keys() == other.extras.keys()
 
 
+def test_interleaved_batches_hold_blocks_of_one_source(
+    examples: MediaExamples, tmp_path: Path
+) -> None:
+    sources = [MediaSourceConfig(str(write_media_rows(tmp_path / name, 8))) for name in "ab"]
+    config = MediaDataConfig(tuple(sources), streaming=True, buffer=4)
+    batch = BatchConfig(size=6, order="interleaved", block=2)
+    found = list(islice(streamed_media(config, batch, examples, seed=1).start_at(0), 4))
+    owners = [[place.rpartition(":")[0] for place in one.places] for one in found]
+    assert all(one[at] == one[at + 1] for one in owners for at in (0, 2, 4))
+    assert any(len(set(one)) == 2 for one in owners)
+
+
 def test_rows_held_out_for_testing_are_not_streamed(
     examples: MediaExamples, tmp_path: Path
 ) -> None:

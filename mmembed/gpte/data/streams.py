@@ -92,6 +92,8 @@ class StreamedBatches(Generic[_E]):
             InputError: a broken row where ``bad_rows`` is ``raise``, or a source without rows.
         """
         size = self.config.size
+        # Rows of one source that stand together.
+        block = {"homogeneous": size, "interleaved": self.config.block}.get(self.config.order, 1)
         random = np.random.default_rng([self.seed, 0])
         weights = np.asarray([stream.weight for stream in self.streams])
         shares = weights / weights.sum()
@@ -100,11 +102,8 @@ class StreamedBatches(Generic[_E]):
         rows = [self._shuffled(stream, number) for number, stream in enumerate(self.streams)]
         at = 0
         while True:
-            if self.config.order == "homogeneous":
-                owners = [int(random.choice(len(rows), p=shares))] * size
-            else:
-                owners = random.choice(len(rows), size, p=shares).tolist()
-            chosen = [(owner, next(rows[owner])) for owner in owners]
+            owners = random.choice(len(rows), -(-size // block), p=shares).repeat(block).tolist()
+            chosen = [(owner, next(rows[owner])) for owner in owners[:size]]
             if at >= step:
                 yield self.make(chosen[self.rank :: self.world], at)
             at += 1
