@@ -34,7 +34,7 @@ newcomer: $(VENV)/.dev
 
 # torchvision and open_clip pull a CUDA build of torch, so they live in an environment of their own.
 test-full: $(FULL)/.full
-	$(FULL)/bin/python -m pytest tests/full tests/presets/test_late_scores.py tests/evaluation/test_coir.py
+	$(FULL)/bin/python -m pytest tests/full tests/gpte/test_kernels.py tests/presets/test_late_scores.py tests/evaluation/test_coir.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
