@@ -52,6 +52,15 @@ def test_nothing_is_encoded_twice(model: Embedder, tmp_path: Path) -> None:
     )
 
 
+def test_the_places_of_patches_are_kept(model: Embedder, tmp_path: Path) -> None:
+    photo = picture(tmp_path / "a.png", 1)
+    first, again = (next(model.encode_stream([photo], output=("multi",))) for _ in range(2))
+    assert first.multi is not None
+    assert first.boxes is not None
+    assert len(first.boxes) == len(first.multi)
+    np.testing.assert_array_equal(again.boxes, first.boxes)
+
+
 def test_equals_what_is_made_without_it(model: Embedder, tmp_path: Path) -> None:
     inputs = ["a", "a", picture(tmp_path / "a.png", 1), "b"] * 3
     kept = [model.encode(inputs) for _ in range(2)]

@@ -15,7 +15,10 @@ from colour_model import COLOURS, ColourModel, ColourPatches
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from mmembed.search.index import Index
+from mmembed import Embedder
+from mmembed.backbones.vlm.tiny import TINY
+from mmembed.embedder_config import EmbedderConfig
+from mmembed.search.index import Index, LateInteraction
 from mmembed.server.app import create_app
 from mmembed.server.explain import drawn
 from mmembed.server.indexing import Indexing
@@ -96,6 +99,29 @@ def test_the_heat_is_of_the_model_s_own_patches_where_it_tells_them(tmp_path: Pa
                 assert np.unravel_index(values.argmax(), values.shape) == (3, 4)
                 assert values[3, 4] > 0.9
                 assert np.delete(values.ravel(), 3 * 6 + 4).max() < 0.5
+
+
+def test_the_heat_of_a_vision_language_model_is_by_its_own_patches(tmp_path: Path) -> None:
+    folder = TINY["qwen2_vl"](tmp_path / "model")
+    model = Embedder.from_pretrained(folder, device="cpu").configured(EmbedderConfig(multi_dim=16))
+    (tmp_path / "media").mkdir()
+    noise = np.random.default_rng(0).integers(0, 255, (140, 84, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "media" / "photo.png")
+    with Index.open(tmp_path / "media", model, late=LateInteraction()) as index:
+        index.add(tmp_path / "media")
+        app = create_app(index, model, media_roots=[tmp_path / "media"])
+        with TestClient(app, base_url="http://127.0.0.1") as client:
+            token = tokens(client)["photo.png"]
+            heat = client.get(f"/api/media/{token}/heat", params={"q": "two dogs"}).json()
+    assert (heat["rows"], heat["columns"]) == (5, 3)  # 28 pixels each
+    page = model.encode_document(tmp_path / "media" / "photo.png", output="multi")
+    query = model.encode_query("two dogs", output="multi")
+    means = (page @ query.T).mean(axis=1)
+    found = np.ravel(heat["values"])
+    assert found.std() > 0
+    # The patches lie in one run among the tokens of the prompt, row by row.
+    starts = range(len(means) - len(found) + 1)
+    assert any(np.allclose(means[i : i + len(found)], found, atol=1e-3) for i in starts)
 
 
 def test_coarse_and_fine_patches_are_drawn_on_one_grid() -> None:
