@@ -133,7 +133,7 @@ def gather(
     take(exercism(), 6 * limit)
     for language, chosen in found.items():
         Random(language).shuffle(chosen)
-    most = limit + limit // 4
+    most = 2 * limit  # some do not parse
 
     def full(language: str) -> bool:
         return language not in wanted or len(found.get(language, ())) >= most
