@@ -34,7 +34,9 @@ newcomer: $(VENV)/.dev
 
 # torchvision and open_clip pull a CUDA build of torch, so they live in an environment of their own.
 test-full: $(FULL)/.full
-	$(FULL)/bin/python -m pytest tests/full tests/gpte/test_kernels.py tests/presets/test_late_scores.py tests/evaluation/test_coir.py
+	$(FULL)/bin/python -m pytest tests/full tests/gpte/test_kernels.py tests/presets/test_late_scores.py \
+	    tests/evaluation/test_coir.py tests/integrations/test_langchain.py tests/integrations/test_llama_index.py \
+	    tests/bulk/test_ray.py tests/bulk/test_object_store.py tests/server/test_schema.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -66,7 +68,7 @@ $(VENV)/.dev: pyproject.toml constraints/light.txt
 
 $(FULL)/.full: pyproject.toml constraints/full.txt
 	test -x $(FULL)/bin/python || $(PYTHON) -m venv $(FULL)
-	$(FULL)/bin/pip install -q -c constraints/full.txt -e '.[open-clip,dev]'
+	$(FULL)/bin/pip install -q -c constraints/full.txt -e '.[dev,full]'
 	# Compared with in tests; their own pins would take torch and transformers back.
 	$(FULL)/bin/pip install -q --no-deps colpali-engine==0.3.18 pylate==1.6.0 sqlitedict==2.1.0 voyager==2.2.3 \
 	    coir-eval==0.7.0 faiss-cpu==1.15.1
