@@ -34,7 +34,8 @@ newcomer: $(VENV)/.dev
 
 # torchvision and open_clip pull a CUDA build of torch, so they live in an environment of their own.
 test-full: $(FULL)/.full
-	$(FULL)/bin/python -m pytest tests/full tests/gpte/test_kernels.py tests/presets/test_late_scores.py \
+	$(FULL)/bin/python -m pytest tests/gpte/test_kernels.py  # alone: Triton reads once whether it interprets
+	$(FULL)/bin/python -m pytest tests/full tests/presets/test_late_scores.py \
 	    tests/evaluation/test_coir.py tests/integrations/test_langchain.py tests/integrations/test_llama_index.py \
 	    tests/bulk/test_ray.py tests/bulk/test_object_store.py tests/server/test_schema.py
 
