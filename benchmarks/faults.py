@@ -58,6 +58,7 @@ def main() -> None:
         media_roots=[media],
         service=Service.of({"small": model}, {"judge": judge}),
         indexing=Indexing(index, [folder / "more"]),
+        show_folder=lambda file: None,
     )
     statuses: Counter[int] = Counter()
     faults: list[str] = []

@@ -105,6 +105,7 @@ def whole(
         media_roots=[media_folder],
         service=Service.of({"small": model}, {"judge": judge}),
         indexing=Indexing(colour_index, [tmp_path_factory.mktemp("empty")]),
+        show_folder=lambda file: None,
     )
 
 

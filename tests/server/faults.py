@@ -27,6 +27,7 @@ ROUTES = (
     ("GET", "/api/media/{}/thumb"),
     ("GET", "/api/media/{}/heat"),
     ("GET", "/api/media/{}/moments"),
+    ("POST", "/api/media/{}/folder"),
 )
 NAMES = (
     "input", "model", "query", "documents", "image", "video", "document", "text", "content", "k",
