@@ -154,7 +154,7 @@ def test_real_functions_keep_parsing(shared_data: Callable[[str], Path]) -> None
             assert counts.alpha_equal == counts.alpha_checked
 
 
-def test_the_documentation_shows_the_counts() -> None:
+def test_the_documentation_shows_the_counts_and_none_broke_a_promise() -> None:
     page = PAGE.read_text(encoding="utf-8")
     languages = languages_of()
     assert written(page, languages) == page
@@ -164,3 +164,5 @@ def test_the_documentation_shows_the_counts() -> None:
             counts = one["operations"][operation.name]
             assert counts["edits"] == counts["reparsed"] == counts["inverted"]
             assert counts["sites"] == counts["edits"] + sum(counts["refusals"].values())
+            assert counts["alpha_checked"] == counts["alpha_equal"]
+            assert counts["disagreements"] == 0
