@@ -62,7 +62,8 @@ def test_a_stream_of_photos_of_twelve_megapixels_is_held_in_part(model: str, pho
     command = [sys.executable, "-c", SCRIPT, model, str(photos)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr[-2000:]
-    assert float(result.stdout) < BOUND_MB
+    # Saving the tiny model imports DeepSpeed where it is installed, which says so on stdout.
+    assert float(result.stdout.split()[-1]) < BOUND_MB
 
 
 class Tiled:

@@ -28,10 +28,12 @@ class PatientProtocol(H11Protocol):
     _reading: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the head of the first request."""
         super().connection_made(transport)
         self._await_head()
 
     def data_received(self, data: bytes) -> None:
+        """Take bytes; wait no longer for a head that is complete."""
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:
             self._stop_awaiting_head()
@@ -39,14 +41,17 @@ class PatientProtocol(H11Protocol):
             self._await_head()
 
     def pause_writing(self) -> None:
+        """Begin to wait for a client that reads more slowly than it is written to."""
         super().pause_writing()
         self._reading = self._giving_up()
 
     def resume_writing(self) -> None:
+        """Wait no longer: the client has read on."""
         super().resume_writing()
         self._stop_awaiting_reader()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting for a client that is gone."""
         self._stop_awaiting_head()
         self._stop_awaiting_reader()
         super().connection_lost(exc)

@@ -137,7 +137,7 @@ def test_a_stopped_run_ends_alike_and_the_corpus_is_saved(tmp_path: Path) -> Non
     ("spoil", "told"),
     [
         (lambda stage: stage["data"].pop("guide"), r"data\.guide"),
-        (lambda stage: stage["encoder"]["settings"].update(alibi=True), "neither ALiBi"),
+        (lambda stage: stage["encoder"]["settings"].update(alibi=True), "goes with no ALiBi"),
         (lambda stage: stage.update(data={"streaming": True}), r"not with data\.streaming"),
     ],
 )
