@@ -171,7 +171,8 @@ def test_decoder_first(family: str, wordpiece: Fast) -> None:
     ids = torch.tensor([wordpiece(TEXTS[0])["input_ids"]])
     with torch.no_grad():
         own = model(input_ids=ids, decoder_input_ids=torch.tensor([[0]])).last_hidden_state[:, 0]
-    torch.testing.assert_close(vectors[:1], own, rtol=0, atol=1e-6)
+    # Not normalised, so rounding grows with the values; kernels round by where memory lies.
+    torch.testing.assert_close(vectors[:1], own, rtol=2e-6, atol=2e-6)
     with pytest.raises(ConfigError, match="BertModel has no decoder"):
         encoder_of("Bert", wordpiece, decoder_first=True)
 
