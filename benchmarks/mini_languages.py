@@ -19,11 +19,10 @@ from typing import Any
 import numpy as np
 from held_out import lines, test_rows
 from machine import facts, write_result
+from mini_tasks import load_remembering
 
 from mmembed import Embedder
-from mmembed.backbones.composed import ComposedVLM
 from mmembed.gpte.metrics import bootstrap_interval, ndcg
-from mmembed.multimodal.feature_cache import RememberedTower
 from mmembed.multimodal.translations import NAMES, sentence_pairs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -89,9 +88,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("runs/features"))
     parser.add_argument("--model", default="mini")
     args = parser.parse_args()
-    model = Embedder.from_pretrained(args.model, device="cpu")
-    assert isinstance(model.backbone, ComposedVLM)
-    model.backbone.vision = RememberedTower(model.backbone.vision, args.cache)
+    model = load_remembering(args.model, args.cache, "cpu")
     result = {
         "what": "nDCG@10 of queries in other languages, plain and by the adapter text-matching",
         "command": "python benchmarks/mini_languages.py",

@@ -17,13 +17,11 @@ import numpy as np
 import torch
 from held_out import Task, pages
 from machine import facts, write_result
-from mini_tasks import scored
+from mini_tasks import load_remembering, scored
 
 from codeembed.evaluation.measuring import bm25_scores
 from codeembed.evaluation.sets import read_set
 from mmembed import Embedder
-from mmembed.backbones.composed import ComposedVLM
-from mmembed.multimodal.feature_cache import RememberedTower
 from mmembed.search.maxsim import maxsim
 
 Array = np.ndarray[Any, Any]
@@ -79,9 +77,7 @@ def main() -> None:
     parser.add_argument("--model", default="runs/mini-multi-vector/multi-vector/model")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    model = Embedder.from_pretrained(args.model)
-    assert isinstance(model.backbone, ComposedVLM)
-    model.backbone.vision = RememberedTower(model.backbone.vision, args.cache)
+    model = load_remembering(args.model, args.cache)
     tasks: dict[str, Any] = {}
     for task in (pages(args.data)[0], code(args.data)):
         tasks[task.name] = measure(model, task)

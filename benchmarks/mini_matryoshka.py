@@ -16,12 +16,9 @@ from typing import Any
 import torch
 from held_out import TASKS
 from machine import facts, write_result
-from mini_tasks import MATRYOSHKA, scored
+from mini_tasks import MATRYOSHKA, load_remembering, scored
 
-from mmembed import Embedder
-from mmembed.backbones.composed import ComposedVLM
 from mmembed.embeddings import truncate
-from mmembed.multimodal.feature_cache import RememberedTower
 
 NAMES = ("query → page", "text → figure", "text → emoji", "text → photo, groceries")
 
@@ -33,9 +30,7 @@ def main() -> None:
     parser.add_argument("--model", default="runs/mini-retrieval/retrieval/model")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    model = Embedder.from_pretrained(args.model)
-    assert isinstance(model.backbone, ComposedVLM)
-    model.backbone.vision = RememberedTower(model.backbone.vision, args.cache)
+    model = load_remembering(args.model, args.cache)
     tasks = [task for group in ("pages", "figures", "photos") for task in TASKS[group](args.data)]
     measured: dict[str, Any] = {}
     for task in (task for task in tasks if task.name in NAMES):

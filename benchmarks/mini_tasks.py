@@ -141,6 +141,14 @@ def remembering(model: ComposedVLM, cache: Path) -> Embedder:
     return Embedder(model)
 
 
+def load_remembering(name: str, cache: Path, device: str | None = None) -> Embedder:
+    """A composed model; what its tower gives is kept in the cache."""
+    model = Embedder.from_pretrained(name, device=device)
+    assert isinstance(model.backbone, ComposedVLM)
+    model.backbone.vision = RememberedTower(model.backbone.vision, cache)
+    return model
+
+
 def untrained(cache: Path) -> Embedder:
     folder = model_folder("mini")
     assert folder is not None
@@ -162,9 +170,7 @@ def main() -> None:
         write_tables(json.loads((RESULTS / "mini_tasks.json").read_text(encoding="utf-8")))
         return
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    model = Embedder.from_pretrained(args.model)
-    assert isinstance(model.backbone, ComposedVLM)
-    model.backbone.vision = RememberedTower(model.backbone.vision, args.cache)
+    model = load_remembering(args.model, args.cache)
     make: dict[str, Callable[[], System]] = {
         "mini": lambda: model,
         "perceptron": lambda: Perceptron(model, args.data, args.cache),

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
+from torch import nn
 
 from mmembed.errors import ConfigError, ModelLoadError
 from mmembed.gpte.data.batches import ExampleBatch, Examples
@@ -19,6 +18,7 @@ from mmembed.gpte.folders import whole_folder
 from mmembed.gpte.protocols import Outputs, TrainableEncoder
 from mmembed.gpte.reading import TextBatch
 from mmembed.gpte.rows import Row
+from mmembed.gpte.states import padded
 from mmembed.gpte.text_encoder import TextEncoder
 
 __all__ = ["Matcher", "PairedExamples", "reranked"]
@@ -75,8 +75,8 @@ class Matcher(TrainableEncoder):
     def forward(self, batch: tuple[TextBatch, TextBatch]) -> Outputs:
         """``dense (n, 1)``: the logits of the pairs."""
         text, code = batch
-        states, seen = _padded(self.text.read(text).hidden, text.lengths)
-        embedded, held = _padded(self.text.base.get_input_embeddings()(code.ids), code.lengths)
+        states, seen = padded(self.text.read(text).hidden, text.lengths)
+        embedded, held = padded(self.text.base.get_input_embeddings()(code.ids), code.lengths)
         embedded = torch.cat([self.first.expand(len(code), 1, -1), embedded], dim=1)
         length = embedded.shape[1]
         decoded = self.decoder(
@@ -199,10 +199,3 @@ def reranked(
 def _pair(text: Row, code: Row) -> Row:
     ids = torch.tensor(text.input_ids)
     return Row(code.input_ids, text.tokens + code.tokens, extras={"text": ids})
-
-
-def _padded(states: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """``(n, longest, d)`` of packed states, and the bool mask of the real ones."""
-    padded = pad_sequence(list(states.split(list(lengths))), batch_first=True)
-    held = torch.tensor(lengths, device=states.device)
-    return padded, torch.arange(padded.shape[1], device=states.device) < held.unsqueeze(1)

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from mmembed.bulk.shards import Shard, located, remote
 from mmembed.errors import InputError
+from mmembed.gpte.data.sources import members_of
 from mmembed.inputs.folder import SourceFile, items_of
 from mmembed.inputs.items import (
     DOCUMENT_SUFFIXES,
@@ -162,8 +163,7 @@ def _tar(shard: Shard) -> Iterator[Row | BadRow]:
         tarfile.open(fileobj=cast(BinaryIO, raw), mode="r|*") as archive,
     ):
         key, files = "", dict[str, bytes]()
-        for member in archive:
-            archive.members.clear()  # type: ignore[attr-defined]  # of which it keeps a list
+        for member in members_of(archive):
             folder, _, last = member.name.rpartition("/")
             stem, _, suffix = last.partition(".")
             here = f"{folder}/{stem}" if folder else stem

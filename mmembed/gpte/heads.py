@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 
 from mmembed.errors import ConfigError
-from mmembed.gpte.states import TokenStates, row_ids
+from mmembed.gpte.states import TokenStates, padded, row_ids
 
 __all__ = ["LexicalHead", "MultiVectorHead", "Projection", "TrainOnly", "splade", "truncate"]
 
@@ -196,9 +195,7 @@ class MultiVectorHead(nn.Module):
         )
         before = F.pad(keep.cumsum(0), (1, 0))
         lengths = before[states.offsets].diff()
-        padded = pad_sequence(list(vectors.split(lengths.tolist())), batch_first=True)
-        steps = torch.arange(padded.shape[1], device=hidden.device)
-        return padded, steps < lengths.unsqueeze(1)
+        return padded(vectors, lengths)
 
 
 def _ids_of(states: TokenStates) -> Tensor:

@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from mmembed.gpte.rows import Row
 from mmembed.gpte.states import TokenStates
 
-__all__ = ["Columns", "Encoder", "Loss", "Objective", "Outputs", "TrainableEncoder"]
+__all__ = ["QUEUES", "Columns", "Encoder", "Loss", "Objective", "Outputs", "TrainableEncoder"]
+
+QUEUES: Mapping[str, str] = {"positive": "queue", "query": "query_queue"}
+"""Where ``Columns.shared`` has a column's momentum queue."""
 
 
 @dataclass(slots=True)

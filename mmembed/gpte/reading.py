@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from mmembed.errors import ConfigError
 from mmembed.gpte.packed import Layout, Packing, packed_output
 from mmembed.gpte.rows import Row, span_mask
+from mmembed.gpte.states import padded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -158,7 +158,7 @@ def read_padded(
     """
     if batch.positions is not None:
         raise ConfigError(f"{type(model).__name__} takes no position ids: no template denoising")
-    ids, mask = _padded(batch, pad_id)
+    ids, mask = padded(batch.ids, batch.lengths, float(pad_id))
     options = _options(model, every_layer)
     output = model(input_ids=ids, attention_mask=mask.long(), **options)
     return [hidden[mask] for hidden in _states(output, every_layer)]
@@ -175,7 +175,7 @@ def read_decoder_first(
     start = model.config.decoder_start_token_id
     if start is None:
         raise ConfigError(f"{type(model).__name__} has no decoder_start_token_id in its config")
-    ids, mask = _padded(batch, pad_id)
+    ids, mask = padded(batch.ids, batch.lengths, float(pad_id))
     first = ids.new_full((len(batch), 1), start)
     output = model(
         input_ids=ids,
@@ -186,13 +186,6 @@ def read_decoder_first(
     )
     layers = output.decoder_hidden_states if every_layer else (output.last_hidden_state,)
     return [hidden[:, 0] for hidden in layers]
-
-
-def _padded(batch: TextBatch, pad_id: int) -> tuple[Tensor, Tensor]:
-    """``(n, longest)`` ids, and the bool mask of the real ones."""
-    ids = pad_sequence(list(batch.ids.split(batch.lengths)), True, float(pad_id))
-    lengths = torch.tensor(batch.lengths, device=ids.device)
-    return ids, torch.arange(ids.shape[1], device=ids.device) < lengths.unsqueeze(1)
 
 
 def _options(model: PreTrainedModel, every_layer: bool) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-__all__ = ["TokenStates", "offsets_of", "row_ids"]
+__all__ = ["TokenStates", "offsets_of", "padded", "row_ids"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,22 @@ class TokenStates:
     def rows(self) -> list[Tensor]:
         """The rows as ``n`` views of shape ``(t_i, d)``."""
         return list(self.hidden.split(self.lengths.tolist()))
+
+
+def padded(
+    packed: Tensor, lengths: Tensor | Sequence[int], value: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Packed rows padded on the right: ``(n, longest, ...)``, and the bool mask of the real ones.
+
+    Args:
+        packed: ``(sum(lengths), ...)``.
+        lengths: ``(n,)``.
+        value: what fills the rest.
+    """
+    sizes = lengths.tolist() if isinstance(lengths, Tensor) else list(lengths)
+    rows = pad_sequence(list(packed.split(sizes)), batch_first=True, padding_value=value)
+    held = torch.as_tensor(lengths, device=packed.device)
+    return rows, torch.arange(rows.shape[1], device=packed.device) < held.unsqueeze(1)
 
 
 def offsets_of(lengths: Tensor | Sequence[int]) -> Tensor:

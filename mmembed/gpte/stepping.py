@@ -17,7 +17,7 @@ from mmembed.gpte.context import CorpusTokens, neighbours
 from mmembed.gpte.data.batches import ExampleBatch
 from mmembed.gpte.dropout import dropout_at
 from mmembed.gpte.gradcache import CachedColumn, cached_backward, chunk_rows, join_outputs
-from mmembed.gpte.protocols import Columns, Loss, Objective, Outputs
+from mmembed.gpte.protocols import QUEUES, Columns, Loss, Objective, Outputs
 from mmembed.gpte.queue import MomentumQueue, momentum_update
 from mmembed.gpte.rows import Row
 from mmembed.gpte.token_tasks import TokenTask, Work
@@ -76,9 +76,6 @@ class Goal:
     learned: nn.ParameterDict
 
 
-_QUEUES = {"positive": "queue", "query": "query_queue"}  # names in Columns.shared
-
-
 class Follower(nn.Module):
     """A copy of the encoder that follows it, and the queues of keys it has made, by column.
 
@@ -109,7 +106,7 @@ class Follower(nn.Module):
         found: dict[str, Tensor] = {}
         for side, queue in self.queues.items():
             assert isinstance(queue, MomentumQueue)
-            found |= queue.shared(_QUEUES[side])
+            found |= queue.shared(QUEUES[side])
         return found
 
     def push(self, keys: Mapping[str, tuple[Outputs, Tensor | None]]) -> None:

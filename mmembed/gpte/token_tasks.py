@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from mmembed.errors import ConfigError
 from mmembed.gpte.config import TokenTaskConfig
@@ -33,6 +32,7 @@ from mmembed.gpte.onednn import use_onednn
 from mmembed.gpte.protocols import Outputs
 from mmembed.gpte.reading import TextBatch
 from mmembed.gpte.rows import Row
+from mmembed.gpte.states import padded
 from mmembed.gpte.text_encoder import TextEncoder
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ class ReplacedTokens(TokenTask):
         """As :meth:`TokenTask.asked`; the label of every token is whether it was replaced."""
         masked, labels = self.masked(encoder, batch, generator, first=False)
         model = self._generator[0].to(batch.ids.device)
-        ids, mask = _padded(masked.ids, masked.lengths)
+        ids, mask = padded(masked.ids, masked.lengths)
         guesses = model(input_ids=ids, attention_mask=mask.long()).logits.argmax(dim=-1)[mask]
         filled = torch.where(labels == IGNORE, batch.ids, guesses)
         return replace(batch, ids=filled), (filled != batch.ids).long()
@@ -245,7 +245,7 @@ class ReplacedTokens(TokenTask):
         """As :meth:`TokenTask.forward`."""
         assert outputs is not None
         assert outputs.dense is not None
-        ids, mask = _padded(work.batch.ids, work.batch.lengths)
+        ids, mask = padded(work.batch.ids, work.batch.lengths)
         embeds = self.discriminator.get_input_embeddings()(ids)
         vector = outputs.dense.unsqueeze(1).to(embeds.dtype)
         embeds = torch.cat([vector, embeds[:, 1:]], dim=1)
@@ -286,10 +286,3 @@ def _causal(model: PreTrainedModel) -> Iterator[None]:
         yield
     finally:
         config.is_causal = False
-
-
-def _padded(ids: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor]:
-    """``(n, longest)`` ids padded on the right with 0, and the bool mask of the real ones."""
-    padded = pad_sequence(list(ids.split(lengths)), batch_first=True)
-    held = torch.tensor(lengths, device=ids.device)
-    return padded, torch.arange(padded.shape[1], device=ids.device) < held.unsqueeze(1)

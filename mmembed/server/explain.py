@@ -17,6 +17,7 @@ import numpy as np
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
+from mmembed.encoded import Encoded
 from mmembed.errors import InputError
 from mmembed.inputs.budget import MediaBudget
 from mmembed.inputs.decode import decode_item
@@ -129,8 +130,7 @@ def _of_patches(model: EmbeddingModel, file: MediaFile, words: str) -> _Values |
     if seen.multi is None or seen.boxes is None:
         return None
     (query,) = late.encode_stream([words], role="query", output=("multi",))
-    if query.error is not None:
-        raise RequestError(_UNPROCESSABLE, "q", f"q: {query.error.reason}")
+    _check(query)
     assert query.multi is not None
     placed = ~np.isnan(seen.boxes[:, 0])
     values = (seen.multi[placed] @ query.multi.T).mean(axis=1)
@@ -202,6 +202,11 @@ def _decoded(file: MediaFile) -> Any:
         raise RequestError(404, "id", f"{file.path.name}: is gone or cannot be read") from error
 
 
+def _check(query: Encoded) -> None:
+    if query.error is not None:
+        raise RequestError(_UNPROCESSABLE, "q", f"q: {query.error.reason}")
+
+
 def _similarities(
     model: EmbeddingModel, file: MediaFile, words: str, pictures: Sequence[PILImage]
 ) -> _Values:
@@ -214,8 +219,7 @@ def _similarities(
     else:
         (query,) = model.encode_stream([words], role="query")
         found = list(model.encode_stream(pictures, role="document"))
-    if query.error is not None:
-        raise RequestError(_UNPROCESSABLE, "q", f"q: {query.error.reason}")
+    _check(query)
     values = np.full(len(found), -1, np.float32)
     read = [i for i, each in enumerate(found) if each.error is None]
     if late and query.multi is not None and len(query.multi):

@@ -22,6 +22,7 @@ __all__ = [
     "files_of",
     "fingerprint_of",
     "listing_of",
+    "members_of",
     "raw_rows",
 ]
 
@@ -187,6 +188,13 @@ def _parquet(file: Path) -> Iterator[RawRow]:
         raise InputError(str(file), f"is no whole Parquet file: {error}") from error
 
 
+def members_of(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The members of an archive as they come, none of them kept in memory."""
+    for member in archive:
+        archive.members.clear()  # type: ignore[attr-defined]  # of which it keeps a list
+        yield member
+
+
 def _webdataset(file: Path) -> Iterator[RawRow]:
     """Samples of a WebDataset tar: neighbours of one stem, ``KEY.json`` and ``KEY.FIELD.txt``.
 
@@ -194,8 +202,7 @@ def _webdataset(file: Path) -> Iterator[RawRow]:
     """
     key, fields, number, broken = "", dict[str, Any](), 0, ""
     with tarfile.open(file, "r|*") as archive:
-        for member in archive:
-            archive.members.clear()  # type: ignore[attr-defined]  # of which it keeps a list
+        for member in members_of(archive):
             stream = archive.extractfile(member) if member.isfile() else None
             if stream is None:
                 continue

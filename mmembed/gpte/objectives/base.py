@@ -18,6 +18,7 @@ __all__ = [
     "dense_of",
     "full_precision",
     "learned_parameters",
+    "learned_scale",
     "loss_of",
     "meta",
     "positive_of",
@@ -47,6 +48,11 @@ def learned_parameters(objective: Objective, width: int) -> nn.ParameterDict:
     """The parameters that ``objective`` learns, at their start values; often empty."""
     found = objective.parameters(width) if isinstance(objective, Learnable) else {}
     return nn.ParameterDict({name: nn.Parameter(value) for name, value in found.items()})
+
+
+def learned_scale(temperature: float, learn: bool) -> dict[str, Tensor]:
+    """The start value of the logarithm of ``1 / temperature``, if it is learned."""
+    return {"log_scale": torch.tensor(1.0 / temperature).log()} if learn else {}
 
 
 def wide(x: Tensor) -> Tensor:

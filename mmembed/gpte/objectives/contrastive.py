@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mmembed.errors import ConfigError
 from mmembed.gpte.distributed import shard_of
-from mmembed.gpte.objectives.base import full_precision, loss_of, shared, unit, wide
+from mmembed.gpte.objectives.base import full_precision, learned_scale, loss_of, shared, unit, wide
 from mmembed.gpte.objectives.candidates import (
     Candidates,
     Head,
@@ -126,9 +126,7 @@ class Contrastive(ABC):
 
     def parameters(self, width: int) -> dict[str, Tensor]:
         """The logarithm of the scale ``1 / temperature``, if it is learned."""
-        if not self.learn_temperature:
-            return {}
-        return {"log_scale": torch.tensor(1.0 / self.temperature).log()}
+        return learned_scale(self.temperature, self.learn_temperature)
 
     @full_precision
     def __call__(self, columns: Columns) -> Loss:

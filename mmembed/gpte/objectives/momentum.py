@@ -14,6 +14,7 @@ from mmembed.gpte.distributed import gather, shard_of
 from mmembed.gpte.objectives.base import (
     dense_of,
     full_precision,
+    learned_scale,
     loss_of,
     positive_of,
     shared,
@@ -21,12 +22,11 @@ from mmembed.gpte.objectives.base import (
     wide,
 )
 from mmembed.gpte.objectives.contrastive import Direction
-from mmembed.gpte.protocols import Columns, Loss
+from mmembed.gpte.protocols import QUEUES, Columns, Loss
 
 __all__ = ["MomentumContrast"]
 
 _SIDES: dict[str, str] = {"q": "query", "d": "positive"}
-_QUEUES = {"query": "query_queue", "positive": "queue"}
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,7 @@ class MomentumContrast:
 
     def parameters(self, width: int) -> dict[str, Tensor]:
         """The logarithm of ``1 / temperature``, if it is learned."""
-        if not self.learn_temperature:
-            return {}
-        return {"log_scale": torch.tensor(1.0 / self.temperature).log()}
+        return learned_scale(self.temperature, self.learn_temperature)
 
     @full_precision
     def __call__(self, columns: Columns) -> Loss:
@@ -77,7 +75,7 @@ class MomentumContrast:
             if other not in columns.keys:
                 raise ConfigError("moco compares both sides with keys: set momentum.sides: both")
             candidates = gather(unit(dense_of(columns.keys[other])).detach(), shard)
-            queue = columns.shared.get(_QUEUES[other])
+            queue = columns.shared.get(QUEUES[other])
             if queue is not None:
                 candidates = torch.cat([candidates, queue.to(candidates)])
             logits = anchors[side] @ candidates.T * scale
