@@ -18,7 +18,6 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "code-training.md"
 RECIPES = ROOT / "configs" / "recipes" / "code"
 FILE = RESULTS / "code_recipe_gains.json"
-SEED = 42  # of every recipe
 MARKS = ("<!-- code_recipe_gains: begin -->\n", "<!-- code_recipe_gains: end -->\n")
 
 
@@ -31,16 +30,17 @@ def table(runs: Sequence[Mapping[str, Any]]) -> str:
     """One line a recipe: every set before and after, the mean gain and its interval."""
     sets = [name.partition("/")[0] for name in runs[0]["sets"]]
     lines = [
-        f"| recipe | start | {' | '.join(sets)} | mean gain (95% interval) | beats its start |",
-        "|---|" + "---|" * (len(sets) + 3),
+        f"| recipe | start | seeds | {' | '.join(sets)} | mean gain (95% interval) "
+        "| beats its start |",
+        "|---|" + "---|" * (len(sets) + 4),
     ]
     for run in runs:
         cells = [f"{one['before']:.3f} to {one['after']:.3f}" for one in run["sets"].values()]
         low, high = run["interval"]
         gain = f"{run['gain']:+.3f} ({low:+.3f} to {high:+.3f})"
-        start = run["start"] if run["seed"] == SEED else f"{run['start']}, seed {run['seed']}"
         lines.append(
-            f"| {run['recipe']} | {start} | {' | '.join(cells)} | {gain} | {verdict(low, high)} |"
+            f"| {run['recipe']} | {run['start']} | {len(run['seeds'])} | {' | '.join(cells)} "
+            f"| {gain} | {verdict(low, high)} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -49,12 +49,11 @@ def matched(runs: Sequence[Mapping[str, Any]]) -> str:
     """What matching heads add to the model that they rerank."""
     lines = []
     for run in (one for one in runs if "matching" in one):
-        head = run["matching"]
+        ((name, head),) = run["matching"]["sets"].items()
         low, high = head["interval"]
         lines.append(
-            f"\nThe matching head of {run['recipe']}, from {run['start']}, reranks the best "
-            f"{head['depth']} of each docstring: {head['before']:.3f} to {head['after']:.3f} "
-            f"({low:+.3f} to {high:+.3f}).\n"
+            f"\nThe matching head of {run['recipe']}, from {run['start']}, reranks {name}: "
+            f"{head['before']:.3f} to {head['after']:.3f} ({low:+.3f} to {high:+.3f}).\n"
         )
     return "".join(lines)
 

@@ -49,6 +49,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gains import Ran, told
 from machine import RESULTS, facts, write_result
 from small_recipes import Start, at_size, held_out, sampled
 from tokenizers import Tokenizer
@@ -72,7 +73,6 @@ ROWS = 1000  # of a set, drawn at random: of the training sets more than a run c
 TEST_ROWS = 400
 BATCH = 32
 TOKENS = 32
-DRAWS = 1000
 # What MiniLM, an encoder of BERT's architecture, can stand for.
 ENCODERS = ("bert", "roberta", "xlm-roberta", "distilbert", "nomic_bert", "gte", "mpnet")
 
@@ -345,48 +345,26 @@ def start_model(recipe: Recipe) -> str:
     raise ValueError(f"{recipe.name} trains nothing")
 
 
-def gains(before: Sequence[Measured], after: Sequence[Measured]) -> dict[str, Any]:
-    """Mean gain over the sets, with its interval: paired draws within every set."""
-    rng = np.random.default_rng(0)
-    draws = np.zeros((len(before), DRAWS))
-    for i, (old, new) in enumerate(zip(before, after, strict=True)):
-        for j in range(DRAWS):
-            picks = rng.integers(0, len(old.values), len(old.values))
-            draws[i, j] = new.number(picks) - old.number(picks)
-
-    def interval(some: Any) -> list[float]:
-        return [round(float(x), 4) for x in np.quantile(some, [0.025, 0.975])]
-
-    each = [new.number() - old.number() for old, new in zip(before, after, strict=True)]
-    return {
-        "gain": round(float(np.mean(each)), 4),
-        "interval": interval(draws.mean(axis=0)),
-        "intervals": [interval(row) for row in draws],
-    }
-
-
 def run(recipe: Recipe, start: Start, work: Path) -> dict[str, Any]:
     """One recipe from one start, measured before and after."""
     small = at_size(recipe, with_head(start, recipe), work)
     sets = {leaf: [sampled(one, start) for one in some] for leaf, some in held_out(recipe).items()}
-    return compared(small, start, sets)
+    return header(small, start) | told([ran(small, sets)])
 
 
-def compared(
+def ran(
     small: Recipe,
-    start: Start,
     sets: Mapping[str, Sequence[EvaluationSet]],
     more: Mapping[type, Runner] | None = None,
-    also: Callable[[Mapping[str, Outcome]], dict[str, Any]] = lambda outcomes: {},
-) -> dict[str, Any]:
+    besides: Callable[[Mapping[str, Outcome]], Mapping[str, Any]] = lambda outcomes: {},
+) -> Ran:
     """Run a recipe, and measure it before and after.
 
     Args:
-        small: the recipe at the start's size; its folder is emptied before and after.
-        start: what it begins with.
+        small: the recipe at a start's size; its folder is emptied before and after.
         sets: held-out sets by the stage whose model is measured on them.
         more: what runs stages of other kinds.
-        also: what else to record of the outcomes, while their folders are there.
+        besides: what else to compare, while the outcomes' folders are there.
     """
     begun, busy = time.perf_counter(), time.process_time()
     shutil.rmtree(small.output, ignore_errors=True)
@@ -400,30 +378,19 @@ def compared(
         before |= measure.rows(first.eval())
         last = TextEncoder.from_pretrained(str(outcomes[leaf].model))
         after |= measure.rows(last.eval())
-    found = gains(list(before.values()), list(after.values()))
-    intervals = found.pop("intervals")
-    measured = {
-        name: {
-            "rows": len(before[name].values),
-            "before": round(before[name].number(), 4),
-            "after": round(after[name].number(), 4),
-            "interval": interval,
-        }
-        for name, interval in zip(before, intervals, strict=True)
-    }
-    besides = also(outcomes)
+    found = besides(outcomes)
     shutil.rmtree(small.output, ignore_errors=True)
+    seconds, cpu_seconds = time.perf_counter() - begun, time.process_time() - busy
+    return Ran(before, after, found, seconds, cpu_seconds)
+
+
+def header(small: Recipe, start: Start) -> dict[str, Any]:
+    """What a row of the results says of a run besides its numbers."""
     return {
         "recipe": small.name,
         "start": start.name,
         "steps_a_stage": steps_of(small),
         "batch": start.batch,
-        "sets": measured,
-        **found,
-        "beats_start": bool(found["interval"][0] > 0),
-        **besides,
-        "seconds": round(time.perf_counter() - begun),
-        "cpu_seconds": round(time.process_time() - busy),
     }
 
 

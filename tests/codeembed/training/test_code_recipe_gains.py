@@ -55,7 +55,8 @@ def test_modules_that_are_measured_were_not_trained_on() -> None:
     assert modules["train"]
     assert modules["test"]
     assert not modules["train"] & modules["test"]
-    assert all("-test." in one.source.path for one in held_out())
+    assert all("-test." in one.source.path for one in held_out("test"))
+    assert all("-dev." in one.source.path for one in held_out("dev"))
 
 
 def test_the_documentation_shows_the_results() -> None:
@@ -68,20 +69,20 @@ def test_a_table_tells_gains_from_losses() -> None:
     def run(recipe: str, gain: float) -> dict[str, object]:
         sets = {"docstring/ndcg@10": {"rows": 9, "before": 0.5, "after": 0.5 + gain}}
         interval = [gain - 0.1, gain + 0.1]
-        what = {"recipe": recipe, "start": "words", "seed": 42}
+        what = {"recipe": recipe, "start": "words", "seeds": [42, 43]}
         return {**what, "sets": sets, "gain": gain, "interval": interval}
 
     lines = table([run("a", 0.2), run("b", -0.2), run("c", 0.05)]).splitlines()
-    assert lines[0].startswith("| recipe | start | docstring | mean gain")
+    assert lines[0].startswith("| recipe | start | seeds | docstring | mean gain")
     assert [line.split("|")[-2].strip() for line in lines[2:]] == [
         "yes",
         "no: it loses",
         "undecided",
     ]
     assert "0.500 to 0.700" in lines[2]
-    head = {"depth": 8, "before": 0.1, "after": 0.25, "interval": [0.1, 0.2]}
-    assert "best 8 of each docstring: 0.100 to 0.250 (+0.100 to +0.200)" in matched(
-        [{"recipe": "a", "start": "words", "matching": head}, {"recipe": "b"}]
+    head = {"the best 8": {"before": 0.1, "after": 0.25, "interval": [0.1, 0.2]}}
+    assert "reranks the best 8: 0.100 to 0.250 (+0.100 to +0.200)" in matched(
+        [{"recipe": "a", "start": "words", "matching": {"sets": head}}, {"recipe": "b"}]
     )
     assert missing([{"recipe": file.stem} for file in FILES]) == ""
     assert missing([{"recipe": file.stem} for file in FILES[1:]]).endswith(f": {FILES[0].stem}.\n")
