@@ -2,10 +2,10 @@
 
     python benchmarks/faults.py [--requests 10000] [--seed 1] [--examples 60]
 
-The requests are those of tests/server/faults.py, and then, where schemathesis is installed, so many
-an operation that it makes of the server's own schema. They are sent in one process to the page, the
-index, and the API over tiny random models. A 5xx, a trace, a path, or an error without OpenAI's
-body is a fault; afterwards the index must answer as before.
+The requests are those of tests/server/malformed.py, and then, where schemathesis is installed, so
+many an operation that it makes of the server's own schema. They are sent in one process to the
+page, the index, and the API over tiny random models. A 5xx, a trace, a path, or an error without
+OpenAI's body is a fault; afterwards the index must answer as before.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from machine import facts, peak_memory, write_result
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "server"))
 from colour_model import COLOURS, ColourModel
 from fastapi.testclient import TestClient
-from faults import Requests, fault
+from malformed import Requests, fault
 from PIL import Image
 from schema_faults import schema_faults
 

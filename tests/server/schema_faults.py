@@ -7,8 +7,8 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from faults import fault
 from hypothesis import HealthCheck, Phase, given, settings
+from malformed import fault
 
 
 def schema_faults(

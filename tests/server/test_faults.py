@@ -10,7 +10,7 @@ import pytest
 from browsing import serving
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from faults import Requests, broken_media, fault
+from malformed import Requests, broken_media, fault
 
 
 @pytest.mark.parametrize("name", list(broken_media()))
