@@ -7,7 +7,7 @@ from typing import Literal
 
 from mmembed.errors import ConfigError
 
-__all__ = ["AugmentConfig", "CodeTaskConfig"]
+__all__ = ["AugmentConfig", "CodeTaskConfig", "GraphConfig"]
 
 
 @dataclass(frozen=True)
@@ -16,15 +16,17 @@ class CodeTaskConfig:
 
     Attributes:
         head: ``identifier`` (SynCoBERT), ``edge`` between tokens of one parent (SynCoBERT),
-            ``type`` of a token (Code-MVP), type of its ``parent`` node (CONCORD), or ``names``:
-            identifiers that are masked wherever they stand (CodeSage).
+            ``type`` of a token (Code-MVP), type of its ``parent`` node (CONCORD), ``names``:
+            identifiers that are masked wherever they stand (CodeSage); or, of a stage with a
+            ``graph``, its ``flow`` between variables and their ``alignment`` with the code
+            (GraphCodeBERT).
         column: Whose texts it reads; they must be code.
         language: Of that code.
         weight: Times its loss.
         classes: Types are counted by hash into so many classes.
     """
 
-    head: Literal["identifier", "edge", "type", "parent", "names"]
+    head: Literal["identifier", "edge", "type", "parent", "names", "flow", "alignment"]
     column: Literal["query", "positive"] = "positive"
     language: str = "python"
     weight: float = 1.0
@@ -63,3 +65,26 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         if not 0 < self.probability < 1:
             raise ConfigError("augment: probability lies between 0 and 1")
+
+
+@dataclass(frozen=True)
+class GraphConfig:
+    """Variables of the code behind it, with attention along its data flow (GraphCodeBERT, Guo et
+    al., 2021); see :mod:`codeembed.training.graph`.
+
+    Attributes:
+        nodes: The first so many of a code; they take no positions.
+        code: Columns of code.
+        joined: Read query and positive as one row, ``[CLS] query [SEP] positive [SEP]``: the
+            column ``query`` of token tasks.
+        language: Of the code.
+    """
+
+    nodes: int = 64
+    code: tuple[Literal["query", "positive"], ...] = ("positive",)
+    joined: bool = False
+    language: str = "python"
+
+    def __post_init__(self) -> None:
+        if self.nodes < 1 or (self.joined and self.code != ("positive",)):
+            raise ConfigError("graph: nodes >= 1, and joined rows end in the positive's code")

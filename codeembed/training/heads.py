@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from codeembed.pairs.pair import digest
 from codeembed.training.config import CodeTaskConfig
-from codeembed.training.objectives import IGNORE, edge_loss, identifier_loss, type_loss
+from codeembed.training.graph_heads import GraphHead
+from codeembed.training.objectives import IGNORE, edge_loss, identifier_loss, scaled, type_loss
 from codeembed.training.reading import Remembered, code_of, parsed_language
 from codeembed.transform.lexemes import lexemes
 from codeembed.transform.tree import Code
@@ -151,9 +152,7 @@ def _edges(hidden: Tensor, work: Work) -> Tensor:
     kept = (work.labels[first] != IGNORE) & (work.labels[second] != IGNORE)
     pairs = pairs[kept & (rows[first] == rows[second])]
     labels = (work.labels[pairs[:, 0]] == work.labels[pairs[:, 1]]).long()
-    # Dot products of wide states would saturate the sigmoid.
-    scaled = hidden / hidden.shape[1] ** 0.25
-    return edge_loss(scaled, pairs, labels, work.factor / len(_DISTANCES))
+    return edge_loss(scaled(hidden), pairs, labels, work.factor / len(_DISTANCES))
 
 
 def head_of(config: CodeTaskConfig, encoder: TextEncoder) -> TokenTask:
@@ -163,6 +162,8 @@ def head_of(config: CodeTaskConfig, encoder: TextEncoder) -> TokenTask:
         ConfigError: the language has no syntax trees, or names shall be masked and the model has no
             language-model head or no mask token.
     """
+    if config.head in ("flow", "alignment"):
+        return GraphHead(config)
     if config.head != "names":
         return CodeHead(config, encoder.hidden_size)
     _ = encoder.lm_head

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["IGNORE", "edge_loss", "identifier_loss", "type_loss"]
+__all__ = ["IGNORE", "edge_loss", "identifier_loss", "scaled", "type_loss"]
 
 IGNORE = -100
 
@@ -39,9 +39,10 @@ def type_loss(logits: Tensor, labels: Tensor, factor: float) -> Tensor:
 
 
 def edge_loss(hidden: Tensor, pairs: Tensor, labels: Tensor, factor: float) -> Tensor:
-    """Binary cross entropy of "these tokens have one parent node": ``p(i, j) = sigmoid(h_i h_j)``.
+    """Binary cross entropy of "there is an edge between these": ``p(i, j) = sigmoid(h_i h_j)``.
 
-    SynCoBERT (Wang et al., 2021) predicts the hidden edges of the tree so.
+    SynCoBERT (Wang et al., 2021) predicts the hidden edges of the tree so, and GraphCodeBERT (Guo
+    et al., 2021) those of the data flow.
 
     Args:
         hidden: ``(t, d)`` token states.
@@ -53,3 +54,8 @@ def edge_loss(hidden: Tensor, pairs: Tensor, labels: Tensor, factor: float) -> T
     logits = (wide[pairs[:, 0]] * wide[pairs[:, 1]]).sum(dim=1)
     targets = labels.to(logits.dtype)
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") * factor
+
+
+def scaled(hidden: Tensor) -> Tensor:
+    """``(t, d)`` states whose dot products do not grow with ``d``, which would saturate a sigmoid."""
+    return hidden / hidden.shape[1] ** 0.25

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from codeembed.pairs.clones import clone_of
 from codeembed.pairs.consistency import consistent
 from codeembed.parse import ParseTimeoutError
-from codeembed.training.config import AugmentConfig, CodeTaskConfig
+from codeembed.training.config import AugmentConfig, CodeTaskConfig, GraphConfig
 from codeembed.training.views import VIEWS, noisy_text
 from codeembed.transform.tree import Code
 from mmembed.errors import ConfigError, InputError
@@ -49,17 +49,28 @@ class CodeTrainStage(TrainStage):
         heads: What else is predicted of the tokens of code.
         augment: Tokens of every row are masked or replaced by their types; the momentum encoder
             reads the rows as they are.
+        graph: Variables follow the code, with attention along its data flow (GraphCodeBERT).
     """
 
     kind: ClassVar[str] = "code"
 
     heads: tuple[CodeTaskConfig, ...] = ()
     augment: AugmentConfig | None = None
+    graph: GraphConfig | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.augment is not None and self.data.streaming:
-            raise ConfigError(f"stage {self.name}: augment changes tokenised rows: no streaming")
+        changed = [part for part in (self.augment, self.graph) if part is not None]
+        if len(changed) > 1 or (changed and self.data.streaming):
+            raise ConfigError(
+                f"stage {self.name}: augment and graph change tokenised rows: one of the two, and "
+                "no streaming"
+            )
+
+    @property
+    def learns_tokens(self) -> bool:
+        """Whether it has a loss over tokens."""
+        return bool(self.tasks or self.heads)
 
 
 @dataclass(frozen=True)
@@ -175,6 +186,7 @@ class FilterStage:
 
 def _run_code(stage: CodeTrainStage, context: Context) -> Outcome | None:
     from codeembed.training.augment import AugmentedExamples
+    from codeembed.training.graph import GraphExamples
     from codeembed.training.heads import head_of
     from mmembed.gpte.training import Extension, run_train
 
@@ -182,6 +194,8 @@ def _run_code(stage: CodeTrainStage, context: Context) -> Outcome | None:
         return {one.label: head_of(one, encoder) for one in stage.heads}
 
     def augmented(encoder: TextEncoder, examples: ExampleSet) -> Examples:
+        if stage.graph is not None:
+            return GraphExamples(examples, encoder, stage.graph)
         if stage.augment is None:
             return examples
         return AugmentedExamples(examples, encoder.tokenizer, stage.augment)

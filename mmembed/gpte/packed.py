@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -47,6 +48,8 @@ class Layout:
             in both directions.
         gathers: ``(tokens,)`` bool, tokens through which alone what is behind them sees what is
             ahead of them; see :func:`through`.
+        seen: ``(t, t)`` bool of each row by query and key, where its tokens do not all see each
+            other; None for a row without. It adds to what else hides tokens.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Layout:
         prefix: Sequence[Tensor] | None = None,
         slopes: Tensor | None = None,
         gathers: Tensor | None = None,
+        seen: Sequence[Tensor | None] = (),
     ) -> None:
         self.lengths = list(lengths)
         self.causal = causal
@@ -65,6 +69,7 @@ class Layout:
         self.prefix = prefix
         self.slopes = slopes
         self.gathers = gathers
+        self.seen = seen
 
     @cached_property
     def runs(self) -> list[tuple[int, int, int]]:
@@ -78,6 +83,23 @@ class Layout:
                 runs.append((start, 1, length))
             start += length
         return [run for run in runs if run[2]]
+
+    @cached_property
+    def masks(self) -> list[Tensor | None]:
+        """``(rows, length, length)`` bool of each run; None where all its tokens see each other."""
+        if not self.seen:
+            return [None] * len(self.runs)
+        rows = iter(seen for seen, length in zip(self.seen, self.lengths, strict=True) if length)
+        masks: list[Tensor | None] = []
+        for _, count, length in self.runs:
+            mine = list(islice(rows, count))
+            known = [seen for seen in mine if seen is not None]
+            if not known:
+                masks.append(None)
+                continue
+            every = known[0].new_ones(length, length)
+            masks.append(torch.stack([every if seen is None else seen for seen in mine]))
+        return masks
 
     @property
     def tokens(self) -> int:
@@ -123,7 +145,7 @@ def attention(
     q, k, v = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))  # (tokens, heads, dim)
     out = q.new_empty(q.shape[0], q.shape[1], v.shape[2]) if not torch.is_grad_enabled() else None
     pieces: list[Tensor] = []
-    for start, rows, length in layout.runs:
+    for (start, rows, length), seen in zip(layout.runs, layout.masks, strict=True):
         stop = start + rows * length
         qs, ks, vs = (x[start:stop].unflatten(0, (rows, length)).transpose(1, 2) for x in (q, k, v))
         if layout.prefix is not None:
@@ -135,7 +157,7 @@ def attention(
         if layout.gathers is not None:
             gathers = layout.gathers[start:stop].unflatten(0, (rows, length))
         ahead = ks.shape[2] - length
-        mask = _mask(layout.slopes, gathers, length, ahead, sliding_window, causal, qs)
+        mask = _mask(layout.slopes, gathers, seen, length, ahead, sliding_window, causal, qs)
         piece = F.scaled_dot_product_attention(
             qs,
             ks,
@@ -158,6 +180,7 @@ def attention(
 def _mask(
     slopes: Tensor | None,
     gathers: Tensor | None,
+    own: Tensor | None,
     length: int,
     ahead: int,
     window: int | None,
@@ -165,12 +188,13 @@ def _mask(
     query: Tensor,
 ) -> Tensor | None:
     """``(length, ahead + length)`` bool or ``(heads, ...)`` additive mask, with ``(rows, 1, ...)``
-    in front where tokens gather, or None where the plain call says it all. Whatever is ahead of the
-    row is seen by each of its tokens."""
+    in front where tokens gather or rows have masks of their own, or None where the plain call says
+    it all. Whatever is ahead of the row is seen by each of its tokens."""
     if window is not None and length <= window:
         window = None
-    if window is None and slopes is None and gathers is None and not (causal and ahead):
-        return None
+    if window is None and slopes is None and gathers is None and own is None:
+        if not (causal and ahead):
+            return None
     steps = torch.arange(length, device=query.device)
     distance = steps[:, None] - steps[None, :]
     seen = distance >= 0 if causal else torch.ones_like(distance, dtype=torch.bool)
@@ -178,6 +202,8 @@ def _mask(
         seen &= distance.abs() < window
     if gathers is not None:
         seen = seen & through(gathers).unsqueeze(1)
+    if own is not None:
+        seen = seen & own.unsqueeze(1)
     if slopes is None:
         return F.pad(seen, (ahead, 0), value=True)
     bias = slopes.to(query)[:, None, None] * -distance.abs().to(query)

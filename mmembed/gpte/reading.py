@@ -32,6 +32,8 @@ class TextBatch:
         bare: the rows' templates without their texts, each different one once; None where no
             prompt asks for template denoising.
         bare_rows: ``(n,)`` int64 indices into ``bare``, -1 for rows without.
+        seen: ``(t, t)`` bool of each row by query and key, where its tokens do not all see each
+            other; None for a row without.
     """
 
     ids: Tensor
@@ -40,13 +42,18 @@ class TextBatch:
     positions: Tensor | None = None
     bare: TextBatch | None = None
     bare_rows: Tensor | None = None
+    seen: Sequence[Tensor | None] = ()
 
     def __len__(self) -> int:
         return len(self.lengths)
 
 
 def batch_of(rows: Sequence[Row], device: torch.device | str) -> TextBatch:
-    """Join rows; their ``"bare"`` spans, where present, become the ``bare`` batch."""
+    """Join rows; their ``"bare"`` spans, where present, become the ``bare`` batch.
+
+    Rows may have positions (``(t,)`` int64) and an attention mask (``(t, t)`` bool) of their own,
+    as ``"positions"`` and ``"seen"`` of their extras.
+    """
     lengths = [row.tokens for row in rows]
     ids = torch.tensor([i for row in rows for i in row.input_ids], dtype=torch.int64)
     names = {name for row in rows for name in row.spans} | {"instruction", "unpooled"}
@@ -54,6 +61,12 @@ def batch_of(rows: Sequence[Row], device: torch.device | str) -> TextBatch:
     batch = TextBatch(ids.to(device), lengths, spans)
     if any("bare" in row.spans for row in rows):
         batch.bare, batch.bare_rows = _bare(rows, device)
+    if any("seen" in row.extras for row in rows):
+        masks = [row.extras.get("seen") for row in rows]
+        batch.seen = [None if mask is None else mask.to(device) for mask in masks]
+    if any("positions" in row.extras for row in rows):
+        own = [row.extras.get("positions", torch.arange(row.tokens)) for row in rows]
+        batch.positions = torch.cat(own).to(device)
     return batch
 
 
@@ -108,6 +121,8 @@ def read_packed(
         gathers: ``(tokens,)`` bool, tokens that gather what is ahead of them.
     """
     if context is not None:
+        if batch.seen:
+            raise ConfigError("rows with an attention mask of their own go with no context")
         return _read_after(model, packing, batch, every_layer, context)
     placed = batch.positions
     if slopes is not None:
@@ -115,7 +130,14 @@ def read_packed(
     elif prefix is not None:
         own = placed if placed is not None else Layout(batch.lengths).positions().squeeze(0)
         placed = own.to(batch.ids.device) + prefix[0].shape[2]
-    layout = Layout(batch.lengths, placed=placed, prefix=prefix, slopes=slopes, gathers=gathers)
+    layout = Layout(
+        batch.lengths,
+        placed=placed,
+        prefix=prefix,
+        slopes=slopes,
+        gathers=gathers,
+        seen=batch.seen,
+    )
     output = packed_output(
         model, layout, packing, input_ids=batch.ids, **_options(model, every_layer)
     )
@@ -154,10 +176,12 @@ def read_padded(
     the mask comes from the lengths, never from the ids: an end token may be the pad token.
 
     Raises:
-        ConfigError: the batch has positions of its own, which such models do not take.
+        ConfigError: the batch has positions or masks of its own, which such models do not take.
     """
     if batch.positions is not None:
         raise ConfigError(f"{type(model).__name__} takes no position ids: no template denoising")
+    if batch.seen:
+        raise ConfigError(f"{type(model).__name__} does not pack: no masks of rows' own")
     ids, mask = padded(batch.ids, batch.lengths, float(pad_id))
     options = _options(model, every_layer)
     output = model(input_ids=ids, attention_mask=mask.long(), **options)

@@ -68,13 +68,18 @@ class TrainStage:
     verify_cache: bool = False
 
     def __post_init__(self) -> None:
-        if self.objective is None and not self.tasks:
+        if self.objective is None and not self.learns_tokens:
             raise ConfigError(f"stage {self.name}: give an objective or a token task")
         own = any(source.objective for source in self.data.sources)
         if own and self.batch.order != "homogeneous":
             raise ConfigError(
                 f"stage {self.name}: sources with objectives of their own need homogeneous batches"
             )
+
+    @property
+    def learns_tokens(self) -> bool:
+        """Whether it has a loss over tokens."""
+        return bool(self.tasks)
 
 
 @dataclass(frozen=True)

@@ -75,9 +75,13 @@ class TokenTask(nn.Module, ABC):
         works = []
         for rows in chunks:
             batch = replace(encoder.collate(rows), bare=None, bare_rows=None)
-            works.append(Work(*self.asked(encoder, batch, generator)))
+            works.append(self.work(encoder, batch, generator))
         factor = token_factor((work.labels for work in works), encoder.device)
         return [replace(work, factor=factor) for work in works]
+
+    def work(self, encoder: TextEncoder, batch: TextBatch, generator: torch.Generator) -> Work:
+        """What is asked of a chunk, before its factor is known."""
+        return Work(*self.asked(encoder, batch, generator))
 
     @abstractmethod
     def asked(
@@ -96,11 +100,16 @@ class TokenTask(nn.Module, ABC):
     def masked(
         self, encoder: TextEncoder, batch: TextBatch, generator: torch.Generator, first: bool
     ) -> tuple[TextBatch, Tensor]:
-        """A corrupted batch and its labels; ``first`` says whether first tokens may be masked."""
+        """A corrupted batch and its labels; ``first`` says whether first tokens may be masked.
+
+        Tokens in a span named ``"given"`` never are.
+        """
         config = self.config
         ids = batch.ids.cpu()
         special = torch.tensor(sorted(encoder.tokenizer.all_special_ids))
         maskable = ~torch.isin(ids, special)
+        if "given" in batch.spans:
+            maskable &= ~batch.spans["given"].cpu()
         if not first:
             starts = torch.tensor([0, *batch.lengths[:-1]]).cumsum(0)
             maskable[starts] = False
