@@ -47,6 +47,8 @@ from small_recipes import Start, at_size, leaves, stage_at_size
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn import functional as F
 
+from codeembed.training.judging import JudgeStage, ScoreStage
+from codeembed.training.matched import MatchedStage
 from codeembed.training.matching import Matcher, reranked
 from codeembed.training.stages import (
     CODE_RUNNERS,
@@ -177,10 +179,17 @@ def code_stage(stage: Stage, start: Start) -> Stage:
     """A stage of a code recipe from that start."""
     if isinstance(stage, ViewStage):
         return replace(stage, source=start.file(stage.source))
-    if isinstance(stage, FilterStage):
+    if isinstance(stage, FilterStage | MatchedStage):
         return replace(stage, model=start.teacher)
+    if isinstance(stage, ScoreStage):
+        return stage
     small = stage_at_size(stage, start)
-    return replace(small, layers=SHAPE.layers) if isinstance(small, MatchStage) else small
+    if isinstance(small, MatchStage):
+        return replace(small, layers=SHAPE.layers)
+    if isinstance(stage, TrainStage) and any(s.teacher == "teacher" for s in stage.data.sources):
+        # The recipe's own judge teaches, by log-odds as they are.
+        return replace(small, objective=stage.objective)
+    return small
 
 
 def held_out(split: str) -> list[EvaluationSet]:
@@ -196,7 +205,7 @@ def run(
     """One recipe with every seed, before and after; with a matching head, also what that adds."""
     small = at_size(recipe, start, work, code_stage)
     embedding = [s for s in small.stages if isinstance(s, TrainStage)]
-    embedding = [s for s in embedding if not isinstance(s, MatchStage)]
+    embedding = [s for s in embedding if not isinstance(s, MatchStage | JudgeStage)]
     (last,) = leaves(Recipe(small.name, tuple(embedding), output=small.output))
     heads = [s.name for s in small.stages if isinstance(s, MatchStage)]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from mmembed.gpte.rows import Row
 from mmembed.gpte.states import padded
 from mmembed.gpte.text_encoder import TextEncoder
 
-__all__ = ["Matcher", "PairedExamples", "reranked"]
+__all__ = ["Matcher", "PairedExamples", "attended_pair", "reranked"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _HEADS = 4
@@ -99,7 +99,7 @@ class Matcher(TrainableEncoder):
         for start in range(0, len(pairs), _BATCH):
             texts, codes = zip(*pairs[start : start + _BATCH], strict=True)
             rows = map(
-                _pair, self.text.tokenize(texts, "query"), self.text.tokenize(codes, "document")
+                attended_pair, self.text.tokenize(texts, "query"), self.text.tokenize(codes, "document")
             )
             dense = self(self.collate(list(rows))).dense
             found += dense.double().squeeze(1).tolist()
@@ -146,10 +146,14 @@ class PairedExamples:
     """Rows that hold a text and a code each: a query with its positive, and with its negatives.
 
     Implements :class:`mmembed.gpte.data.batches.Examples`.
+
+    Args:
+        examples: the rows apart.
+        pair: makes one of two, of the text and of the code.
     """
 
-    def __init__(self, examples: Examples) -> None:
-        self.examples = examples
+    def __init__(self, examples: Examples, pair: Callable[[Row, Row], Row]) -> None:
+        self.examples, self._pair = examples, pair
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -162,14 +166,14 @@ class PairedExamples:
         """
         batch = self.examples.batch(rows, draw)
         if batch.positive is None:
-            raise ConfigError("a matching head learns pairs, and the data has single texts")
+            raise ConfigError("pairs are judged, and the data has single texts")
         k = batch.negatives_per_query
         asked = [query for query in batch.query for _ in range(k)]
         return replace(
             batch,
-            query=list(map(_pair, batch.query, batch.positive)),
+            query=list(map(self._pair, batch.query, batch.positive)),
             positive=None,
-            negative=list(map(_pair, asked, batch.negative)),
+            negative=list(map(self._pair, asked, batch.negative)),
         )
 
 
@@ -196,6 +200,7 @@ def reranked(
     return found
 
 
-def _pair(text: Row, code: Row) -> Row:
+def attended_pair(text: Row, code: Row) -> Row:
+    """The code's row, with the text's tokens beside it, as :class:`Matcher` reads them."""
     ids = torch.tensor(text.input_ids)
     return Row(code.input_ids, text.tokens + code.tokens, extras={"text": ids})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,9 @@ from codeembed.pairs.clones import clone_of
 from codeembed.pairs.consistency import consistent
 from codeembed.parse import ParseTimeoutError
 from codeembed.training.config import AugmentConfig, CodeTaskConfig, GraphConfig
+from codeembed.training.judging import JudgeStage, ScoreStage, run_judge, run_score
+from codeembed.training.matched import MatchedStage, run_matched
+from codeembed.training.rows import TINY_ROWS, written
 from codeembed.training.views import VIEWS, noisy_text
 from codeembed.transform.tree import Code
 from mmembed.errors import ConfigError, InputError
@@ -38,7 +40,6 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
-_TINY_ROWS = 24
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ class ViewStage:
 
     def tiny(self, folder: Path) -> ViewStage:
         """The stage over a few rows."""
-        return replace(self, limit=min(self.limit or _TINY_ROWS, _TINY_ROWS))
+        return replace(self, limit=min(self.limit or TINY_ROWS, TINY_ROWS))
 
 
 @dataclass(frozen=True)
@@ -176,12 +177,12 @@ class FilterStage:
         """The stage with a tiny random model, which knows no rank."""
         from mmembed.gpte.tiny import tiny_model
 
-        sources = tuple(replace(one, limit=_TINY_ROWS) for one in self.data.sources)
+        sources = tuple(replace(one, limit=TINY_ROWS) for one in self.data.sources)
         model = self.model
         if not model.startswith("stage://"):
             model = str(tiny_model(self.family, folder / self.family))
         data = replace(self.data, sources=sources)
-        return replace(self, data=data, model=model, rank=_TINY_ROWS, least=-1.0)
+        return replace(self, data=data, model=model, rank=TINY_ROWS, least=-1.0)
 
 
 def _run_code(stage: CodeTrainStage, context: Context) -> Outcome | None:
@@ -204,11 +205,11 @@ def _run_code(stage: CodeTrainStage, context: Context) -> Outcome | None:
 
 
 def _run_match(stage: MatchStage, context: Context) -> Outcome | None:
-    from codeembed.training.matching import Matcher, PairedExamples
+    from codeembed.training.matching import Matcher, PairedExamples, attended_pair
     from mmembed.gpte.training import Extension, run_train
 
     extension = Extension(
-        examples=lambda encoder, examples: PairedExamples(examples),
+        examples=lambda encoder, examples: PairedExamples(examples, attended_pair),
         trained=lambda encoder: Matcher(encoder, stage.layers),
     )
     return run_train(stage, context, extension)
@@ -222,7 +223,7 @@ def _run_views(stage: ViewStage, context: Context) -> Outcome:
         raise ConfigError(f"stage {stage.name}: no row of {source} has all views: {problems}")
     if problems:
         _log.warning("stage %s: left out %s", stage.name, dict(problems))
-    return _written(context, rows, {"rows": len(rows), "left_out": sum(problems.values())})
+    return written(context, rows, {"rows": len(rows), "left_out": sum(problems.values())})
 
 
 def _viewed(stage: ViewStage, source: str, problems: Counter[str]) -> Iterator[dict[str, Any]]:
@@ -300,22 +301,19 @@ def _run_filter(stage: FilterStage, context: Context) -> Outcome:
     ]
     if not rows:
         raise ConfigError(f"stage {stage.name}: no row passes; raise rank, or lower least")
-    return _written(context, rows, {"rows": len(rows), "left_out": len(examples) - len(rows)})
+    return written(context, rows, {"rows": len(rows), "left_out": len(examples) - len(rows)})
 
 
-def _written(context: Context, rows: list[dict[str, Any]], metrics: Mapping[str, float]) -> Outcome:
-    context.folder.mkdir(parents=True, exist_ok=True)
-    file, partial = context.folder / "rows.jsonl", context.folder / ".rows.jsonl.partial"
-    with partial.open("w", encoding="utf-8") as stream:
-        stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    partial.replace(file)
-    return Outcome(context.folder, rows=file, metrics=metrics)
-
-
-CODE_STAGES: tuple[type[Any], ...] = (CodeTrainStage, MatchStage, ViewStage, FilterStage)
+CODE_STAGES: tuple[type[Any], ...] = (
+    *(CodeTrainStage, MatchStage, JudgeStage),
+    *(ViewStage, FilterStage, MatchedStage, ScoreStage),
+)
 CODE_RUNNERS: Mapping[type, Runner] = {
     CodeTrainStage: _run_code,
     MatchStage: _run_match,
     ViewStage: _run_views,
     FilterStage: _run_filter,
+    MatchedStage: run_matched,
+    JudgeStage: run_judge,
+    ScoreStage: run_score,
 }

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from codeembed.training.judging import JudgeStage
 from codeembed.training.stages import CODE_STAGES, MatchStage
 from mmembed.gpte.objectives import build_objective, learned_parameters
 from mmembed.gpte.protocols import Columns, Outputs
@@ -139,6 +140,12 @@ def matching() -> Tensor:
     return torch.stack(rows).mean()
 
 
+def judging() -> Tensor:
+    """SCodeR's discriminator: the positive's share among a query's own pairs."""
+    logits = torch.cat([Q[:, :1], NEG[:, 0].view(N, K)], dim=1)
+    return torch.stack([nll(row[0], [*row[1:]]) for row in logits]).mean()
+
+
 FORMULAS: dict[tuple[str, str], Callable[[], Tensor]] = {
     ("c3p", "train"): clip(0.07),
     ("cocosoda", "train"): moco(0.07, "q2d", "d2q", "q2q", "d2d"),
@@ -152,8 +159,11 @@ FORMULAS: dict[tuple[str, str], Callable[[], Tensor]] = {
     ("contraflow", "train"): plain(0.07),
     ("cornstack", "train"): with_negatives(0.02),
     ("cpt-code", "train"): clip(0.05),
-    ("graphcodebert", "train"): plain(0.05),
+    ("graphcodebert", "search"): plain(0.05),
     ("scoder", "structure"): plain(0.05),
+    ("scoder", "judge1"): judging,
+    ("scoder", "first"): softened(0.05),
+    ("scoder", "judge2"): judging,
     ("scoder", "train"): softened(0.05),
     ("syncobert", "train"): both_sides(0.05),
     ("transformcode", "train"): queued(0.07),
@@ -183,7 +193,7 @@ def test_an_objective_is_its_formula(key: tuple[str, str]) -> None:
     has_negatives = stage.data.negatives > 0
     columns = Columns(
         Outputs(dense=Q),
-        None if isinstance(stage, MatchStage) else Outputs(dense=P),
+        None if isinstance(stage, MatchStage | JudgeStage) else Outputs(dense=P),
         Outputs(dense=NEG) if has_negatives else None,
         K if has_negatives else 0,
         meta={

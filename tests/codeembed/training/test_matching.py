@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from codeembed.training.matching import Matcher, PairedExamples, reranked
+from codeembed.training.matching import Matcher, PairedExamples, attended_pair, reranked
 from mmembed.errors import ConfigError, ModelLoadError
 from mmembed.gpte.data.batches import ExampleBatch
 from mmembed.gpte.rows import Row
@@ -92,14 +92,14 @@ def test_a_query_is_paired_with_its_positive_and_its_own_negatives() -> None:
         return [Row([i], 1) for i in ids]
 
     given = ExampleBatch(rows(1, 2), rows(11, 12), rows(21, 22, 23, 24), 2)
-    made = PairedExamples(_Given(given)).batch([0, 1], (0, 0, 0))
+    made = PairedExamples(_Given(given), attended_pair).batch([0, 1], (0, 0, 0))
     assert [(int(r.extras["text"]), r.input_ids) for r in made.query] == [(1, [11]), (2, [12])]
     asked = [(int(r.extras["text"]), r.input_ids[0]) for r in made.negative]
     assert asked == [(1, 21), (1, 22), (2, 23), (2, 24)]
     assert made.positive is None
     assert made.query[0].tokens == 2
     with pytest.raises(ConfigError, match="single texts"):
-        PairedExamples(_Given(ExampleBatch(rows(1)))).batch([0], (0, 0, 0))
+        PairedExamples(_Given(ExampleBatch(rows(1))), attended_pair).batch([0], (0, 0, 0))
 
 
 def test_the_best_are_reranked_by_cosine_and_match(matcher: Matcher) -> None:
