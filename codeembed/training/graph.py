@@ -1,8 +1,9 @@
 """GraphCodeBERT's rows: variables behind the code, which attend along its data flow.
 
-Guo et al., 2021: the input is comment, code and the sequence of the code's variables. Variables have
-one position of their own. Special tokens see all; tokens of text and code see each other; a variable
-sees itself, those that its value comes from, and the tokens that it was read off, which see it too.
+Guo et al., 2021: the input is comment, code and the sequence of the code's variables. Variables
+have one position of their own. Special tokens see all; tokens of text and code see each other; a
+variable sees itself, those that its value comes from, and the tokens that it was read off, which
+see it too.
 """
 
 from __future__ import annotations
@@ -90,9 +91,14 @@ class GraphExamples:
                 raise ConfigError("graph: joined rows need a text and its code")
             both = map(self._joiner, batch.query, batch.positive)
             return replace(batch, query=[self._row(row) for row in both], positive=None)
-        columns = {name: batch.columns.get(name, []) for name in self.config.code}
-        made: dict[str, Any] = {n: [self._row(row) for row in some] for n, some in columns.items()}
-        return replace(batch, **{name: some or None for name, some in made.items()})
+        made = {
+            name: list(map(self._row, batch.columns.get(name, []))) for name in self.config.code
+        }
+        return replace(
+            batch,
+            query=made.get("query", batch.query),
+            positive=made.get("positive", batch.positive) or None,
+        )
 
     def _row(self, row: Row) -> Row:
         ids = torch.tensor(row.input_ids)

@@ -1,8 +1,8 @@
 """GraphCodeBERT's pre-training: which edges of the graph were hidden from attention?
 
-Guo et al., 2021: a fifth of a row's variables are drawn, their edges to other variables (``flow``) or
-to tokens of the code (``alignment``) are hidden, and ``sigmoid(h_i h_j)`` has to tell them from as
-many pairs without an edge.
+Guo et al., 2021: a fifth of a row's variables are drawn, their edges to other variables (``flow``)
+or to tokens of the code (``alignment``) are hidden, and ``sigmoid(h_i h_j)`` has to tell them from
+as many pairs without an edge.
 """
 
 from __future__ import annotations

@@ -98,9 +98,8 @@ class Matcher(TrainableEncoder):
         found: list[float] = []
         for start in range(0, len(pairs), _BATCH):
             texts, codes = zip(*pairs[start : start + _BATCH], strict=True)
-            rows = map(
-                attended_pair, self.text.tokenize(texts, "query"), self.text.tokenize(codes, "document")
-            )
+            sides = self.text.tokenize(texts, "query"), self.text.tokenize(codes, "document")
+            rows = map(attended_pair, *sides)
             dense = self(self.collate(list(rows))).dense
             found += dense.double().squeeze(1).tolist()
         return found

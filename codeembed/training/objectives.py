@@ -57,5 +57,5 @@ def edge_loss(hidden: Tensor, pairs: Tensor, labels: Tensor, factor: float) -> T
 
 
 def scaled(hidden: Tensor) -> Tensor:
-    """``(t, d)`` states whose dot products do not grow with ``d``, which would saturate a sigmoid."""
+    """``(t, d)`` states whose dot products do not grow with ``d``: sigmoids would saturate."""
     return hidden / hidden.shape[1] ** 0.25

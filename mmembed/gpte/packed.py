@@ -192,9 +192,9 @@ def _mask(
     it all. Whatever is ahead of the row is seen by each of its tokens."""
     if window is not None and length <= window:
         window = None
-    if window is None and slopes is None and gathers is None and own is None:
-        if not (causal and ahead):
-            return None
+    plain = window is None and slopes is None and gathers is None and own is None
+    if plain and not (causal and ahead):
+        return None
     steps = torch.arange(length, device=query.device)
     distance = steps[:, None] - steps[None, :]
     seen = distance >= 0 if causal else torch.ones_like(distance, dtype=torch.bool)
