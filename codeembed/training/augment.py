@@ -1,4 +1,4 @@
-"""CoCoSoDa's soft augmentation, where rows become batches (Shi et al., 2023)."""
+"""CoCoSoDa's soft augmentation of keys, where rows become batches (Shi et al., 2023)."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ Types = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class AugmentedExamples:
-    """Rows some tokens of which are masked, or stand for their types: others in every epoch.
+    """Rows for the momentum encoder, of whose tokens some are masked or stand for their types: others
+    in every epoch.
 
-    A row of code draws one of the two; a row of text is masked. Rows keep their lengths: every
+    The encoder reads the rows as they are; the changed ones go along in ``ExampleBatch.keys``. A row
+    of code draws one of the two; a row of text is masked. Rows keep their lengths: every
     subword of a token becomes the first subword of its type's name. Implements
-    :class:`mmembed.gpte.data.batches.Examples`; the rows as they were go along in
-    ``ExampleBatch.clean``.
+    :class:`mmembed.gpte.data.batches.Examples`.
 
     Args:
         examples: the rows.
@@ -54,18 +55,16 @@ class AugmentedExamples:
             ConfigError: the tokenizer is not byte-level.
         """
         batch = self.examples.batch(rows, draw)
-        clean = {"query": batch.query, "positive": batch.positive or []}
-        changed = {}
-        for side, (name, column) in enumerate(clean.items()):
+        columns = {"query": batch.query, "positive": batch.positive or []}
+        keys = {}
+        for side, (name, column) in enumerate(columns.items()):
             seeds = [np.random.default_rng([*draw[:2], side, row]) for row in rows]
             is_code = name in self.config.code
-            changed[name] = [
+            keys[name] = [
                 self._changed(row, is_code, random)
                 for row, random in zip(column, seeds, strict=bool(column))
             ]
-        return replace(
-            batch, query=changed["query"], positive=changed["positive"] or None, clean=clean
-        )
+        return replace(batch, keys=keys)
 
     def _changed(self, row: Row, is_code: bool, random: np.random.Generator) -> Row:
         ids = np.array(row.input_ids)

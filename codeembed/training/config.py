@@ -50,7 +50,7 @@ class CodeTaskConfig:
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Soft augmentation of every row of a batch (CoCoSoDa, Shi et al., 2023).
+    """Soft augmentation of what a momentum encoder reads (CoCoSoDa, Shi et al., 2023).
 
     Attributes:
         probability: Share of tokens that are masked, or replaced by their types.

@@ -48,8 +48,8 @@ class CodeTrainStage(TrainStage):
 
     Attributes:
         heads: What else is predicted of the tokens of code.
-        augment: Tokens of every row are masked or replaced by their types; the momentum encoder
-            reads the rows as they are.
+        augment: Tokens of the rows that the momentum encoder reads are masked or replaced by their
+            types; the encoder reads the rows as they are.
         graph: Variables follow the code, with attention along its data flow (GraphCodeBERT).
     """
 
@@ -61,6 +61,8 @@ class CodeTrainStage(TrainStage):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.augment is not None and self.momentum is None:
+            raise ConfigError(f"stage {self.name}: augment changes keys: give momentum")
         changed = [part for part in (self.augment, self.graph) if part is not None]
         if len(changed) > 1 or (changed and self.data.streaming):
             raise ConfigError(

@@ -311,8 +311,8 @@ class Stepper:
         if not config.queue and config.positives == "encoder" and config.sides == "positive":
             return {}
         for side in self.follower.sides:
-            clean = batch.clean.get(side)
-            keys = self.follower.keys(chunks[side] if clean is None else self._chunks(clean))
+            own = batch.keys.get(side)
+            keys = self.follower.keys(chunks[side] if own is None else self._chunks(own))
             hashes = batch.meta.get(f"{side}_hash")
             self._keys[side] = (keys, None if hashes is None else hashes.to(self.encoder.device))
         return {"positive": self._keys["positive"][0]} if config.positives == "momentum" else {}

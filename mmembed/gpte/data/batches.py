@@ -43,7 +43,7 @@ class ExampleBatch:
         guide: ``(rows, g)`` float32 vectors of a frozen model, by column.
         source: number of the source that all rows come from; -1 where they differ.
         places: where the rows stand, for messages.
-        clean: columns as they were before rows were augmented, which a momentum encoder reads.
+        keys: columns as a momentum encoder reads them, where it reads other rows.
     """
 
     query: list[Row]
@@ -54,7 +54,7 @@ class ExampleBatch:
     guide: Mapping[str, Tensor] = field(default_factory=dict)
     source: int = -1
     places: Sequence[str] = ()
-    clean: Mapping[str, list[Row]] = field(default_factory=dict)
+    keys: Mapping[str, list[Row]] = field(default_factory=dict)
 
     @property
     def columns(self) -> dict[str, list[Row]]:

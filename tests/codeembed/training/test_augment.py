@@ -46,11 +46,11 @@ def made(encoder: TextEncoder, draw: tuple[int, int, int], **config: Any) -> Exa
 
 def test_rows_are_others_in_every_epoch_and_stay_beside_as_they_were(encoder: TextEncoder) -> None:
     first, again, later = (made(encoder, draw) for draw in ((1, 0, 0), (1, 0, 7), (1, 1, 0)))
-    assert first.query == again.query
-    assert first.positive == again.positive != later.positive
+    assert first.keys == again.keys
+    assert first.keys["positive"] != later.keys["positive"]
     given = _Given(encoder)
-    assert first.clean == {"query": given.query * 40, "positive": given.positive * 40}
-    assert [row.tokens for row in first.positive or []] == [given.positive[0].tokens] * 40
+    assert (first.query, first.positive) == (given.query * 40, given.positive * 40)
+    assert [row.tokens for row in first.keys["positive"]] == [given.positive[0].tokens] * 40
 
 
 def test_text_is_masked_and_code_masked_or_typed(encoder: TextEncoder) -> None:
@@ -62,8 +62,8 @@ def test_text_is_masked_and_code_masked_or_typed(encoder: TextEncoder) -> None:
         for kind in ("identifier", "return")
     }
     changed: dict[str, list[tuple[int, int, int]]] = {}
-    for name, rows in batch.columns.items():
-        clean = batch.clean[name][0].input_ids
+    for name, rows in batch.keys.items():
+        clean = batch.columns[name][0].input_ids
         changed[name] = [
             (at, old, new)
             for row in rows
@@ -71,7 +71,7 @@ def test_text_is_masked_and_code_masked_or_typed(encoder: TextEncoder) -> None:
             if old != new
         ]
         assert not any(old in special for _, old, _ in changed[name])
-    length = len(batch.clean["query"][0].input_ids) - 2
+    length = len(batch.query[0].input_ids) - 2
     assert len(changed["query"]) == pytest.approx(0.3 * 40 * length, rel=0.25)
     assert {new for _, _, new in changed["query"]} == {mask}
     start = 1 + CODE.index("other")  # behind [CLS], where every byte is a token

@@ -116,6 +116,16 @@ def moco(t: float, *terms: str) -> Callable[[], Tensor]:
     return found
 
 
+def six_terms(t: float) -> Callable[[], Tensor]:
+    """CoCoSoDa: text and code against each other, and against keys of both sides."""
+
+    def found() -> Tensor:
+        keys = moco(t, "q2d", "d2q", "q2q", "d2d")()
+        return (4 * keys + queued(t)() + one_way(P, [*Q], t)) / 6
+
+    return found
+
+
 def softened(t: float) -> Callable[[], Tensor]:
     """SCodeR: the cross-encoder's distribution over a query's own candidates, and InfoNCE."""
 
@@ -148,7 +158,7 @@ def judging() -> Tensor:
 
 FORMULAS: dict[tuple[str, str], Callable[[], Tensor]] = {
     ("c3p", "train"): clip(0.07),
-    ("cocosoda", "train"): moco(0.07, "q2d", "d2q", "q2q", "d2d"),
+    ("cocosoda", "train"): six_terms(0.07),
     ("code-mvp", "train"): both_ways_at_once(0.05),
     ("coderetriever", "train"): plain(0.05),
     ("codesage", "pairs"): both_sides(0.05, weighed=True),
