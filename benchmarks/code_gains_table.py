@@ -27,7 +27,7 @@ def runs_of() -> list[dict[str, Any]]:
 
 
 def table(runs: Sequence[Mapping[str, Any]]) -> str:
-    """One line a recipe: every set before and after, the mean gain and its interval."""
+    """One line a recipe: every set before and after, the mean gain, and intervals of gains."""
     sets = [name.partition("/")[0] for name in runs[0]["sets"]]
     lines = [
         f"| recipe | start | seeds | {' | '.join(sets)} | mean gain (95% interval) "
@@ -35,7 +35,10 @@ def table(runs: Sequence[Mapping[str, Any]]) -> str:
         "|---|" + "---|" * (len(sets) + 4),
     ]
     for run in runs:
-        cells = [f"{one['before']:.3f} to {one['after']:.3f}" for one in run["sets"].values()]
+        cells = [
+            "{before:.3f} to {after:.3f} ({interval[0]:+.3f} to {interval[1]:+.3f})".format(**one)
+            for one in run["sets"].values()
+        ]
         low, high = run["interval"]
         gain = f"{run['gain']:+.3f} ({low:+.3f} to {high:+.3f})"
         lines.append(

@@ -21,11 +21,10 @@ Types = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class AugmentedExamples:
-    """Rows for the momentum encoder, of whose tokens some are masked or stand for their types: others
-    in every epoch.
+    """Keys whose rows are masked in part, or show types of tokens: other ones in every epoch.
 
-    The encoder reads the rows as they are; the changed ones go along in ``ExampleBatch.keys``. A row
-    of code draws one of the two; a row of text is masked. Rows keep their lengths: every
+    The momentum encoder reads them, as ``ExampleBatch.keys``, and the encoder the rows as they are.
+    A row of code draws one of the two; a row of text is masked. Rows keep their lengths: every
     subword of a token becomes the first subword of its type's name. Implements
     :class:`mmembed.gpte.data.batches.Examples`.
 

@@ -71,8 +71,9 @@ def test_the_documentation_shows_the_results() -> None:
 
 def test_a_table_tells_gains_from_losses() -> None:
     def run(recipe: str, gain: float) -> dict[str, object]:
-        sets = {"docstring/ndcg@10": {"rows": 9, "before": 0.5, "after": 0.5 + gain}}
         interval = [gain - 0.1, gain + 0.1]
+        one = {"rows": 9, "before": 0.5, "after": 0.5 + gain, "interval": interval}
+        sets = {"docstring/ndcg@10": one}
         what = {"recipe": recipe, "start": "words", "seeds": [42, 43]}
         return {**what, "sets": sets, "gain": gain, "interval": interval}
 
@@ -83,7 +84,7 @@ def test_a_table_tells_gains_from_losses() -> None:
         "no: it loses",
         "undecided",
     ]
-    assert "0.500 to 0.700" in lines[2]
+    assert "| 0.500 to 0.700 (+0.100 to +0.300) |" in lines[2]
     head = {"the best 8": {"before": 0.1, "after": 0.25, "interval": [0.1, 0.2]}}
     assert "reranks the best 8: 0.100 to 0.250 (+0.100 to +0.200)" in matched(
         [{"recipe": "a", "start": "words", "matching": {"sets": head}}, {"recipe": "b"}]
