@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from codeembed.transform.execute import compare, generated_inputs, target_of
+from codeembed.transform.execute import compare_edits
 from codeembed.transform.op import transform
 from codeembed.transform.registry import DEVIANTS, PRESERVING
 from codeembed.transform.tree import Code
@@ -89,11 +89,7 @@ def clone_of(
 
 def _executed(code: Code, texts: list[bytes], seed: int) -> list[bool] | None:
     """Whether each text did what the original did; None where nothing could be run."""
-    target = target_of(code)
-    if target is None or code.prefix:
+    results = compare_edits(code, texts, count=_INPUTS, seed=seed)
+    if isinstance(results, str) or not any(each.agreed + each.differed for each in results):
         return None
-    inputs = generated_inputs(target.arity, _INPUTS, seed)
-    results = compare(code.language.name, code.text, texts, target, inputs)
-    if results is None or not any(each.agreed + each.differed for each in results):
-        return None
-    return [each.loaded and each.differed == 0 for each in results]
+    return [each.same for each in results]

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from random import Random
-from typing import Any
 
-from codeembed.transform.sandbox import RUNNERS, run_calls
-from codeembed.transform.tree import Code, Node
+from codeembed.transform.runners import RUNNERS
+from codeembed.transform.runners.runner import TOO_LONG, UNDEFINED, Runner, Target
+from codeembed.transform.tree import Code
 
-__all__ = ["Comparison", "Target", "compare", "generated_inputs", "target_of"]
+__all__ = ["Comparison", "compare", "compare_edits", "runner_of"]
 
-_TOO_LONG = "too long"
 _PATIENCE = 500  # milliseconds, for a call that took too long once
-_POSITIONAL = frozenset(
-    {"identifier", "default_parameter", "typed_parameter", "typed_default_parameter"}
-    | {"assignment_pattern"}
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A function that can be called: its name and how many arguments it takes."""
-
-    name: str
-    arity: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +22,7 @@ class Comparison:
         agreed: Inputs with the same outcome.
         differed: Inputs with another outcome.
         returned: Inputs, among those that agreed, on which the original returned.
-        loaded: Whether the version could be run at all.
+        loaded: Whether the version compiles or loads at all.
     """
 
     agreed: int
@@ -45,68 +30,44 @@ class Comparison:
     returned: int
     loaded: bool
 
-
-def target_of(code: Code) -> Target | None:
-    """The last plain function at the top level whose arguments are passed by position."""
-    found: Target | None = None
-    for node in code.root.named_children:
-        if node.type not in ("function_definition", "function_declaration"):
-            continue
-        name, parameters = node.child("name"), node.child("parameters")
-        if name is None or parameters is None:
-            continue
-        inner = [n for n in parameters.named_children if n.type not in code.syntax.comments]
-        if all(_is_positional(each) for each in inner):
-            found = Target(code.of(name), len(inner))
-    return found
+    @property
+    def same(self) -> bool:
+        """Whether nothing tells the version from the original."""
+        return self.loaded and self.differed == 0
 
 
-def _is_positional(node: Node) -> bool:
-    splat = any("splat" in each.type for each in node.named_children)
-    return node.type in _POSITIONAL and not splat
+def runner_of(language: str) -> Runner | None:
+    """What runs a language here; None if nothing does."""
+    runner = RUNNERS.get(language)
+    return runner if runner is not None and runner.available else None
 
 
-def generated_inputs(arity: int, count: int, seed: int) -> list[str]:
-    """Argument lists as JSON arrays: every kind of value first, then mixtures.
+def compare_edits(
+    code: Code, texts: Sequence[bytes], *, count: int, seed: int
+) -> list[Comparison] | str:
+    """Run a source and edits of it on generated inputs.
 
-    Deterministic by ``seed``. Kinds repeat over all arguments first, since most functions take
-    arguments of one kind.
+    Args:
+        code: The source.
+        texts: What became of :attr:`Code.text`.
+        count: How many inputs.
+        seed: Chooses them.
+
+    Returns:
+        One comparison a text, or why there is none: ``no-runner``, ``unknown-arguments`` (no
+        function at the top level that can be called, or types for which no values are made), or
+        ``does-not-run`` (it does not compile or load alone, or its outcomes are not repeatable).
     """
-    random = Random(f"{seed}/inputs")
-    kinds = [_integer, _integers, _word, _small, _words, _matrix, _real]
-    rows: list[list[Any]] = [[kind(random) for _ in range(arity)] for kind in kinds]
-    while len(rows) < count:
-        rows.append([random.choice(kinds)(random) for _ in range(arity)])
-    return [json.dumps(row) for row in rows[:count]]
-
-
-def _integer(random: Random) -> int:
-    return random.randint(-3, 30)
-
-
-def _small(random: Random) -> int:
-    return random.randint(1, 6)
-
-
-def _real(random: Random) -> float:
-    return random.choice((0.5, 2.25, -1.5, 10.0))
-
-
-def _integers(random: Random) -> list[int]:
-    return [random.randint(-5, 12) for _ in range(random.randint(0, 6))]
-
-
-def _word(random: Random) -> str:
-    return "".join(random.choice("abcAB1 ()x") for _ in range(random.randint(0, 8)))
-
-
-def _words(random: Random) -> list[str]:
-    return [_word(random) for _ in range(random.randint(0, 4))]
-
-
-def _matrix(random: Random) -> list[list[int]]:
-    width = random.randint(1, 3)
-    return [[random.randint(0, 9) for _ in range(width)] for _ in range(random.randint(1, 3))]
+    runner = runner_of(code.language.name)
+    if runner is None:
+        return "no-runner"
+    target = runner.target(code)
+    if target is None:
+        return "unknown-arguments"
+    inputs = runner.inputs(target, count, seed)
+    versions = [code.prefix + text + code.suffix for text in texts]
+    results = compare(code.language.name, code.source, versions, target, inputs)
+    return "does-not-run" if results is None else results
 
 
 def compare(
@@ -122,11 +83,11 @@ def compare(
         One comparison a version, or None if the source itself cannot be run here: no runner for
         the language, an import that is missing, a crash, or another outcome in a second run.
     """
-    runner = RUNNERS.get(language)
-    if runner is None or not runner.available:
+    runner = runner_of(language)
+    if runner is None:
         return None
     texts = [each.decode("utf-8", "replace") for each in (source, *versions, source)]
-    outcomes = run_calls(runner, texts, target.name, inputs)
+    outcomes = runner.run(texts, target, inputs)
     before = outcomes[0]
     if before is None or before != outcomes[-1]:
         return None
@@ -136,7 +97,7 @@ def compare(
         slow = _one_sided(before, after)
         if slow and not result.differed:
             asked, pair = inputs[slow[0]], (texts[0], text)
-            left, right = run_calls(runner, pair, target.name, [asked], milliseconds=_PATIENCE)
+            left, right = runner.run(pair, target, [asked], milliseconds=_PATIENCE)
             agreed = result.agreed + (left == right)
             result = replace(result, agreed=agreed, differed=int(left != right))
         found.append(result)
@@ -146,13 +107,14 @@ def compare(
 def _one_sided(before: list[str], after: list[str] | None) -> list[int]:
     """The inputs on which one took too long and the other did not."""
     pairs = [] if after is None else list(zip(before, after, strict=True))
-    return [at for at, pair in enumerate(pairs) if pair.count(_TOO_LONG) == 1]
+    return [at for at, pair in enumerate(pairs) if pair.count(TOO_LONG) == 1]
 
 
 def _comparison(before: list[str], after: list[str] | None) -> Comparison:
     if after is None:
         return Comparison(0, 0, 0, loaded=False)
-    pairs = [pair for pair in zip(before, after, strict=True) if _TOO_LONG not in pair]
+    open_ends = {TOO_LONG, UNDEFINED}
+    pairs = [pair for pair in zip(before, after, strict=True) if not open_ends & set(pair)]
     agreed = [left for left, right in pairs if left == right]
     returned = sum(left.count(" | ") >= 2 for left in agreed)
     return Comparison(len(agreed), len(pairs) - len(agreed), returned, loaded=True)

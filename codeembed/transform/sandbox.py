@@ -1,4 +1,4 @@
-"""Running functions of unknown code: a child process with limits, and what it returned.
+"""Running unknown code: a child process with limits.
 
 This keeps accidents in: endless loops, memory, forks, files written by chance, the network where
 the kernel allows user namespaces. It is not a defence against code that attacks the kernel.
@@ -6,111 +6,95 @@ the kernel allows user namespaces. It is not a defence against code that attacks
 
 from __future__ import annotations
 
-import contextlib
-import json
+import os
 import resource
 import shutil
 import subprocess
-import sys
-import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
-from importlib import resources
 from pathlib import Path
 
-__all__ = ["RUNNERS", "Runner", "run_calls"]
+__all__ = ["MEMORY", "Limits", "compiles", "limited"]
 
 MEMORY = 1 << 30
-"""Bytes of address space for Python; node reserves far more and gets its own heap limit."""
+"""Bytes of address space, where a language's own program does not reserve far more."""
 
-FILE_SIZE = 1 << 20
-SECONDS = 5
-_OUTPUT = 1 << 22
-_SLOW_CALLS = 2
+_FILE_SIZE = 4 << 20
+_COMPILING = 120
+_SAID = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Runner:
-    """How the functions of one language are called.
+class Limits:
+    """What a child process may use.
 
     Attributes:
-        command: The program with its options; the name of the driver file follows.
-        driver: File in ``codeembed/transform/drivers``.
-        limit_memory: Whether :data:`MEMORY` applies.
+        seconds: Of processor time, and of wall time twice as much.
+        memory: Bytes of address space; None where the program reserves what it does not use and
+            is held by an option of its own.
+        environment: Variables beside ``PATH`` and ``HOME``.
     """
 
-    command: tuple[str, ...]
-    driver: str
-    limit_memory: bool = True
-
-    @property
-    def available(self) -> bool:
-        """Whether the program is installed."""
-        return shutil.which(self.command[0]) is not None
+    seconds: int
+    memory: int | None = MEMORY
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
-RUNNERS = {
-    "python": Runner((sys.executable, "-I", "-S"), "call.py"),
-    "javascript": Runner(("node", "--max-old-space-size=256"), "call.js", limit_memory=False),
-}
-"""Languages that are executed."""
-
-
-def run_calls(
-    runner: Runner,
-    sources: Sequence[str],
-    function: str,
-    inputs: Sequence[str],
-    *,
-    milliseconds: int = 100,
-) -> list[list[str] | None]:
-    """Call one function of several versions of a source on the same inputs, in one process.
+def limited(command: Sequence[str], folder: Path, limits: Limits, printed: Path) -> int | None:
+    """Run a program in a folder, without input and without a network.
 
     Args:
-        runner: The language's runner.
-        sources: Versions of a source that defines ``function`` at its top level.
-        function: Its name.
-        inputs: Argument lists as JSON arrays.
-        milliseconds: Of processor time that a call may take, and four times as much loading: wall
-            time would depend on what else runs.
+        command: The program, found on the caller's path, and its arguments.
+        folder: Where it runs, and its home.
+        limits: What it may use.
+        printed: The file that takes its standard output; what was there is lost.
 
     Returns:
-        For each source, one outcome an input: the returned value, the arguments afterwards and
-        what was printed, or the type of the error, or that the call or the loading took too long,
-        as text. What follows two calls that took too long, or took the first source too long, is
-        not tried, and says so too. None for a version that could not be loaded or was cut off by
-        the limits.
+        Its exit status, below 0 for the signal that ended it; None where wall time did.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        job = Path(folder) / "job.json"
-        asked = {"sources": list(sources), "function": function, "inputs": list(inputs)}
-        limits = {"milliseconds": milliseconds, "patience": _SLOW_CALLS}
-        job.write_text(json.dumps({**asked, **limits}))
-        driver = resources.files("codeembed.transform") / "drivers" / runner.driver
-        script = Path(folder) / runner.driver
-        script.write_bytes(driver.read_bytes())
-        outcomes: list[list[str] | None] = [None] * len(sources)
-        result = Path(folder) / "out.jsonl"
-        with result.open("wb") as out, contextlib.suppress(subprocess.TimeoutExpired):
-            subprocess.run(
-                [*_without_network(), *runner.command, script.name],
+    with printed.open("wb") as emptied:
+        emptied.truncate()
+    with printed.open("ab") as out:
+        try:
+            done = subprocess.run(
+                [*_without_network(), shutil.which(command[0]) or command[0], *command[1:]],
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.DEVNULL,
-                env={"PATH": "/usr/bin:/bin", "HOME": folder},
-                timeout=SECONDS + 2 * len(sources),
-                preexec_fn=lambda: _limit(runner, len(sources)),
+                env={"PATH": "/usr/bin:/bin", "HOME": str(folder), **limits.environment},
+                timeout=2 * limits.seconds,
+                preexec_fn=lambda: _limit(limits),
                 check=False,
             )
-        for line in result.read_bytes()[:_OUTPUT].splitlines():
-            try:
-                place, values = json.loads(line)
-            except ValueError:
-                break
-            outcomes[place] = values
-    return outcomes
+        except subprocess.TimeoutExpired:
+            return None
+    return done.returncode
+
+
+def compiles(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
+) -> str | None:
+    """Run a compiler, which reads unknown code and runs none of it.
+
+    Returns:
+        What it said where it failed; None where it did not.
+    """
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "LC_ALL": "C", **(environment or {})},
+            timeout=_COMPILING,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return "took too long"
+    return done.stdout[:_SAID].decode("utf-8", "replace") if done.returncode else None
 
 
 @cache
@@ -123,10 +107,9 @@ def _without_network() -> tuple[str, ...]:
     return command if tried.returncode == 0 else ()
 
 
-def _limit(runner: Runner, sources: int) -> None:
-    seconds = SECONDS + 2 * sources
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_SIZE * 4, FILE_SIZE * 4))
+def _limit(limits: Limits) -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (limits.seconds, limits.seconds + 1))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE_SIZE, _FILE_SIZE))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if runner.limit_memory:
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    if limits.memory is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from codeembed.transform.execute import compare, generated_inputs, target_of
+from codeembed.transform.execute import compare_edits
 from codeembed.transform.lexemes import same_tokens
 from codeembed.transform.op import Change, Operation, Tally, changes
 from codeembed.transform.registry import DEVIANTS, PRESERVING
@@ -91,11 +91,14 @@ class Report:
         languages: Language to operation to counts.
         functions: Sources by language.
         unreadable: Sources by language that do not parse before any edit, so none was tried.
+        runs: Sources by language and by what came of running them: ``executed``, or why not, as
+            :func:`codeembed.transform.execute.compare_edits` says.
     """
 
     languages: dict[str, dict[str, OperationReport]] = field(default_factory=dict)
     functions: dict[str, int] = field(default_factory=dict)
     unreadable: dict[str, int] = field(default_factory=dict)
+    runs: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The report as plain values."""
@@ -168,13 +171,12 @@ def _check_outcomes(
     code: Code, report: Report, tried: list[tuple[Operation, Change]], seed: int
 ) -> list[Change]:
     everything = [change for _, change in tried]
-    target = target_of(code)
-    if target is None or code.prefix:
-        return everything
     texts = [change.edit.apply(code.text) for change in everything]
-    inputs = generated_inputs(target.arity, _INPUTS, seed)
-    results = compare(code.language.name, code.text, texts, target, inputs)
-    if results is None:
+    results = compare_edits(code, texts, count=_INPUTS, seed=seed)
+    runs = report.runs.setdefault(code.language.name, {})
+    came_of_it = results if isinstance(results, str) else "executed"
+    runs[came_of_it] = runs.get(came_of_it, 0) + 1
+    if isinstance(results, str):
         return everything
     kept: list[Change] = []
     for (operation, change), text, result in zip(tried, texts, results, strict=True):
@@ -182,7 +184,7 @@ def _check_outcomes(
         counts.executed += 1
         counts.inputs += result.agreed + result.differed
         counts.returned += result.returned
-        differs = result.differed > 0 or not result.loaded
+        differs = not result.same
         counts.disagreements += differs
         if operation in DEVIANTS:
             counts.dropped += not differs
