@@ -66,6 +66,8 @@ def variables(code: Code, function: Node) -> tuple[Variable, ...]:
         bindings = [node for node in nodes if node.index in scopes.binders]
         if not bindings or name in ("_", "self", "cls", "this", "$this"):
             continue
+        if code.syntax.capitals_are_constants and name[0].isupper():
+            continue
         variable = Variable(name, function, bindings, nodes)
         variable.is_parameter = any(_is_parameter(code, node) for node in bindings)
         bare = name.removeprefix(code.syntax.sigil)

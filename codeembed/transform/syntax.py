@@ -33,6 +33,7 @@ class Syntax:
         poison: Named node types under which no local may be renamed.
         poison_names: Names whose mention means that locals may be read by name.
         strings_mention: Format strings name variables, so a name in a string is not renamed.
+        capitals_are_constants: A name in a pattern that begins with a capital binds nothing.
         keywords: Names that a variable may not have, beyond the tokens of the source.
         comments: Comment node types.
         comment: Text of an inserted comment, with ``{}`` for the words.
@@ -82,6 +83,7 @@ class Syntax:
     poison: frozenset[str] = frozenset()
     poison_names: frozenset[str] = frozenset()
     strings_mention: bool = False
+    capitals_are_constants: bool = False
     keywords: frozenset[str] = frozenset()
     comments: frozenset[str] = frozenset({"comment"})
     comment: str = "// {}"

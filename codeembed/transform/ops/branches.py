@@ -85,6 +85,8 @@ def _else_block(code: Code, alternative: Node) -> Node:
     bodies = code.syntax.bodies
     if alternative.type in bodies:
         return alternative
+    if alternative.type in code.syntax.ifs:
+        raise RefusedError("else-if")
     blocks = [each for each in alternative.named_children if each.type in bodies]
     if not blocks or alternative.type in ("elsif", "elif_clause", "else_if_clause"):
         raise RefusedError("else-if")

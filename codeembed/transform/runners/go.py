@@ -6,7 +6,6 @@ import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import ClassVar
 
 from codeembed.transform.runners.compiled import Compiled, Job, candidate
@@ -103,7 +102,10 @@ class Go(Compiled):
             name = candidate(place)
             rest = _CLAUSE.sub("", job.texts[place], count=1)
             text = f"package {name}{imports}; {rest.lstrip()}"
-            yield f"{name}/{name}.go", f"{text}\n\nfunc Target_() any {{ return {job.target.name} }}\n"
+            yield (
+                f"{name}/{name}.go",
+                f"{text}\n\nfunc Target_() any {{ return {job.target.name} }}\n",
+            )
         lines = ["package main", "import ("]
         lines += [f'\t"calls/{candidate(place)}"' for place in places]
         lines += [")", "var functions_ = map[int]any{"]

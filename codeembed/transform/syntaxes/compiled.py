@@ -244,6 +244,7 @@ RUST = Syntax(
     visible_after=words("let_declaration for_expression let_condition"),
     positional=True,
     strings_mention=True,
+    capitals_are_constants=True,
     poison=words("macro_definition"),
     poison_names=words("stringify"),
     keywords=words(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from transform_samples import SAMPLES
 
-from codeembed.transform.execute import Target, compare, generated_inputs, target_of
+from codeembed.transform.execute import compare
 from codeembed.transform.registry import DEVIANTS, PRESERVING
 from codeembed.transform.regularise import (
     drop_lines,
@@ -20,7 +20,9 @@ from codeembed.transform.regularise import (
     replace_by_type,
     subtree_and_context,
 )
-from codeembed.transform.sandbox import RUNNERS
+from codeembed.transform.runners import RUNNERS
+from codeembed.transform.runners.runner import Target
+from codeembed.transform.runners.values import untyped_inputs
 from codeembed.transform.tree import Code
 from codeembed.transform.verify import Report, verify
 
@@ -30,7 +32,7 @@ from code_transforms_table import PAGE, languages_of, written
 
 def needs(language: str) -> None:
     if not RUNNERS[language].available:
-        pytest.skip(f"{RUNNERS[language].command[0]} is not installed")
+        pytest.skip(f"no program for {language} is installed")
 
 
 @pytest.mark.parametrize("language", ["python", "javascript"])
@@ -54,7 +56,7 @@ def test_preserving_edits_agree_and_kept_deviants_differ(language: str) -> None:
 
 def test_a_wrong_version_is_caught() -> None:
     source, wrong = b"def f(a):\n    return a\n", b"def f(a):\n    return [a]\n"
-    results = compare("python", source, [source, wrong], Target("f", 1), generated_inputs(1, 5, 0))
+    results = compare("python", source, [source, wrong], Target("f", 1), untyped_inputs(1, 5, 0))
     assert results is not None
     assert [each.differed for each in results] == [0, 5]
 
@@ -119,8 +121,8 @@ def test_inputs_behind_two_slow_ones_are_not_counted() -> None:
 
 def test_the_target_is_the_last_plain_function() -> None:
     code = Code.read(b"def g(*a):\n    pass\n\ndef f(a, b=1):\n    pass\n", "python")
-    assert target_of(code) == Target("f", 2)
-    assert generated_inputs(2, 20, 1) == generated_inputs(2, 20, 1)
+    assert RUNNERS["python"].target(code) == Target("f", 2)
+    assert untyped_inputs(2, 20, 1) == untyped_inputs(2, 20, 1)
 
 
 def test_regularising_edits_lose_what_they_say() -> None:
