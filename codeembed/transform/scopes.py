@@ -181,6 +181,19 @@ def _is_refused(code: Code, node: Node) -> bool:
     )  # fmt: skip
 
 
+def _in_prototype(code: Code, node: Node) -> bool:
+    """Whether a name stands among the parameters of a function that is only declared."""
+    listed = False
+    for above in node.ancestors():
+        if above.type in code.syntax.prototypes:
+            return listed
+        if above.type == "parameter_list":
+            listed = True
+        elif not above.type.endswith(("declarator", "parameter_declaration")):
+            listed = False
+    return False
+
+
 def _occurrence_refusal(code: Code, scopes: _Scopes, nodes: list[Node]) -> str:
     name = code.of(nodes[0])
     if name in scopes.members:
@@ -188,6 +201,8 @@ def _occurrence_refusal(code: Code, scopes: _Scopes, nodes: list[Node]) -> str:
     for node in nodes:
         if _is_refused(code, node):
             return "role-keeps-its-name"
+        if code.syntax.prototypes and _in_prototype(code, node):
+            return "named-in-a-prototype"
         in_macro = node.parent is not None and node.parent.type == "token_tree"
         if in_macro and not _plain_token(code, node):
             return "unclear-in-a-macro"

@@ -27,6 +27,7 @@ class Syntax:
         patterns: Roles looked through on the way from a name to its binder.
         others: Roles of names that are no variables: members, labels, argument names.
         refused: Roles that make a name one not to be renamed.
+        prototypes: Declarations whose parameters are those of a function that is elsewhere.
         shorthands: Types or roles that stand for a field and a variable at once, ``{x}``.
         visible_after: Declarations whose names are visible only after them, or in their body.
         positional: A name is a local only after its binding; elsewhere it is another one's.
@@ -77,6 +78,7 @@ class Syntax:
     patterns: frozenset[str] = frozenset()
     others: frozenset[str] = frozenset()
     refused: frozenset[str] = frozenset()
+    prototypes: frozenset[str] = frozenset()
     shorthands: frozenset[str] = frozenset()
     visible_after: frozenset[str] = frozenset()
     positional: bool = False

@@ -50,20 +50,10 @@ _SHOW = r"""
 #define ITEMS_(x, count) for (size_t at_ = 0; at_ < count; at_++) { SHOW_((x)[at_]); say_(", "); }
 static void flush_(void) { fflush(stdout); }
 """
-_HEADERS = [
-    "ctype",
-    "errno",
-    "float",
-    "limits",
-    "math",
-    "stdbool",
-    "stddef",
-    "stdint",
-    "stdio",
-    "stdlib",
-    "string",
-    "time",
-]
+_HEADERS = (
+    *("ctype", "errno", "float", "limits", "math", "stdbool", "stddef", "stdint", "stdio"),
+    *("stdlib", "string", "time"),
+)
 
 
 class C(CFamily):

@@ -13,7 +13,9 @@ from codeembed.transform.tree import Code, Node
 
 __all__ = ["CFamily", "cases", "declared", "table"]
 
-# Variables without a value get a pattern, so that reading one gives another outcome.
+# Variables without a value are 0 in every version and a pattern in the checked one: a source that
+# reads one has two outcomes, and a version has the first of them.
+_PLAIN = ("-O0", "-ftrivial-auto-var-init=zero")
 _SANITIZED = (
     "-O1", "-fsanitize=address,undefined", "-fsanitize-undefined-trap-on-error",
     "-fno-omit-frame-pointer", "-ftrivial-auto-var-init=pattern",
@@ -42,7 +44,7 @@ class CFamily(Compiled):
 
     driver: ClassVar[str] = "call.h"
 
-    def __init__(self, options: Sequence[str] = ("-O0",)) -> None:
+    def __init__(self, options: Sequence[str] = _PLAIN) -> None:
         self.options = tuple(options)
 
     def outcomes(self, job: Job, milliseconds: int) -> list[list[str] | None]:

@@ -73,8 +73,8 @@ class Runner(Protocol):
             For each version, one outcome an input as text: the returned value, the arguments
             afterwards and what was printed, divided by ``" | "``; or the type of the error or
             how the process ended, and what was printed; or :data:`TOO_LONG`, or
-            :data:`UNDEFINED`. What follows a call or two that took too long, or took the
-            source too long, is not tried and is :data:`TOO_LONG` too. None for a version that does not
+            :data:`UNDEFINED`. What follows a call or two that took too long, or took the source
+            too long, is not tried and is :data:`TOO_LONG` too. None for a version that does not
             compile or load, or that the limits cut off.
         """
         ...

@@ -119,6 +119,7 @@ C = Syntax(
         "type_identifier field_identifier statement_identifier function_declarator.declarator"
     ),
     refused=words("qualified_identifier.name enumerator.name preproc_def.name preproc_arg"),
+    prototypes=words("declaration field_declaration"),
     positional=True,
     poison=words(
         "preproc_def preproc_function_def preproc_ifdef preproc_if preproc_call"

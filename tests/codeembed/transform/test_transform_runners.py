@@ -68,7 +68,7 @@ CASES = {
     ),
     "go": Case(
         "func f(a int, b int) int {{\n\t{}\n\treturn a + b\n}}\n",
-        'os.Stdout.WriteString("x")', "for a == a {}", "missing = 1",
+        'os.Stdout.WriteString("x")', "_ = os.Stdout; for a == a {}", "missing = 1",
         "func f(a chan int) int {{\n\t{}\n\treturn 1\n}}\n",
     ),
     "rust": Case(
@@ -174,7 +174,9 @@ def test_what_c_leaves_open_is_not_compared(body: str) -> None:
 
 
 def test_a_program_of_c_reads_what_it_is_given_and_keeps_nothing() -> None:
-    source = 'int total; main() { int n; while (scanf("%d", &n) == 1) total += n; exit(total); }'
+    source = (
+        'int total; int main() { int n; while (scanf("%d", &n) == 1) total += n; exit(total); }'
+    )
     outcomes = run("c", source, ['["1 2 3"]', '["4"]'])
     assert outcomes == ["exit 6 | ", "exit 4 | "]
 
@@ -242,6 +244,15 @@ def test_a_variant_of_rust_in_a_pattern_is_no_variable() -> None:
     texts = [each.edit.apply(source) for each in changes(Code.read(source, "rust"), rename)]
     assert texts
     assert all(b"None" in each and b"Some(" in each for each in texts)
+
+
+def test_names_in_a_prototype_are_nobodys() -> None:
+    source = b"int a; int f(int b) { int g(int a, int c), c = 1; return a + b + c + g(1, 2); }"
+    rename = [each for each in PRESERVING if each.name.startswith("rename")]
+    code = Code.read(source, "c")
+    texts = [edit.edit.apply(source) for each in rename for edit in changes(code, each)]
+    assert len(texts) == 1
+    assert b"int g(int a, int c), c = 1; return a + " in texts[0]
 
 
 def test_every_language_of_the_samples_has_a_runner() -> None:
