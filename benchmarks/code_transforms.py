@@ -5,7 +5,8 @@
 Reads the measuring data beside the checkout, the Python standard library, and any folders of
 sources given; their names, not their paths, are recorded. A function that does not parse before
 any edit is counted apart. Writes benchmarks/results/code_transforms.json, where the languages that
-are not measured anew stay as they are, each with its date.
+are not measured anew stay as they are, each with its date. Executes Python and JavaScript; the others
+are executed by `code_transforms_run.py`, whose counts stay.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from mmembed.errors import InputError
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 LONGEST = 4_000
 EXECUTED = ("python", "javascript")
+EXECUTION = ("executed", "inputs", "returned", "disagreements", "dropped")
 # Data sets of functions that run alone; what others were cut out of is not there.
 COMPLETE = (
     "mbxp_multilingual",
@@ -166,12 +168,24 @@ def work(task: tuple[str, list[tuple[str, str]], int, int]) -> dict[str, Any]:
         "language": language,
         "date": datetime.now(UTC).date().isoformat(),
         "given_to_a_runner": run,
+        "run": {"functions": report.runs.get(language, {})},
         "functions": report.functions.get(language, 0),
         "unreadable_before_any_edit": report.unreadable.get(language, 0),
         "sources": by_source,
         "cpu_seconds": round(time.process_time() - started, 1),
         "operations": report.as_json()["languages"].get(language, {}),
     }
+
+
+def with_runs(
+    one: dict[str, Any], run: dict[str, Any], operations: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """A language's row with counts of execution from another measurement."""
+    counted = {
+        name: counts | {key: operations.get(name, counts)[key] for key in EXECUTION}
+        for name, counts in one["operations"].items()
+    }
+    return one | {"run": run, "operations": counted}
 
 
 def totals(languages: list[dict[str, Any]]) -> dict[str, int]:
@@ -219,6 +233,9 @@ def main() -> None:
     results = {one["language"]: one for one in before["languages"]}
     with multiprocessing.get_context("spawn").Pool(arguments.workers) as pool:
         for one in pool.imap_unordered(work, tasks):
+            earlier = results.get(one["language"], one)
+            if one["language"] not in EXECUTED and "run" in earlier:
+                one = with_runs(one, earlier["run"], earlier["operations"])
             results[one["language"]] = one
             print(one["language"], one["functions"], one["cpu_seconds"], flush=True)
             languages = [results[name] for name in sorted(results)]

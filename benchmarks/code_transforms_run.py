@@ -16,13 +16,12 @@ import json
 import resource
 import subprocess
 from collections.abc import Iterator
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from code_transforms import COMPLETE, EXECUTED, LONGEST, exercism, files, samples, totals
+from code_transforms import COMPLETE, EXECUTED, LONGEST, exercism, files, samples, totals, with_runs
 from machine import RESULTS, facts, write_result
 
 from codeembed.parse import ParseTimeoutError
@@ -30,11 +29,10 @@ from codeembed.transform.runners import RUNNERS
 from codeembed.transform.scopes import outer_functions, variables
 from codeembed.transform.syntax import words
 from codeembed.transform.tree import Code
-from codeembed.transform.verify import OperationReport, Report, verify
+from codeembed.transform.verify import Report, verify
 from mmembed.errors import InputError
 
 FILE = RESULTS / "code_transforms.json"
-COUNTS = ("executed", "inputs", "returned", "disagreements", "dropped")
 VERSIONS = {
     "typescript": ("node", "--version"),
     "php": ("php", "--version"),
@@ -133,12 +131,6 @@ def measure(language: str, sources: list[tuple[str, str]], most: int, seconds: f
 def merged(one: dict[str, Any], report: Report, sources: dict[str, int]) -> dict[str, Any]:
     """A language's row with other counts of execution."""
     language = one["language"]
-    measured = report.languages[language]
-    empty = OperationReport()
-    operations = {
-        name: counts | {key: asdict(measured.get(name, empty))[key] for key in COUNTS}
-        for name, counts in one["operations"].items()
-    }
     version = subprocess.run(VERSIONS[language], capture_output=True, text=True, check=True).stdout
     run = {
         "date": datetime.now(UTC).date().isoformat(),
@@ -146,7 +138,7 @@ def merged(one: dict[str, Any], report: Report, sources: dict[str, int]) -> dict
         "functions": report.runs[language],
         "sources": sources,
     }
-    return one | {"run": run, "operations": operations}
+    return with_runs(one, run, report.as_json()["languages"][language])
 
 
 def main() -> None:

@@ -31,12 +31,19 @@ def summed(operations: Mapping[str, Mapping[str, int]], names: Sequence[str], ke
     return sum(operations[name][key] for name in names if name in operations)
 
 
+def functions_run(one: Mapping[str, Any]) -> int:
+    """Functions that were run; those tried, where a row tells no more."""
+    if "run" in one:
+        return int(one["run"]["functions"].get("executed", 0))
+    return int(one.get("given_to_a_runner", 0))
+
+
 def table(languages: Sequence[Mapping[str, Any]]) -> str:
     """One line a language: counts of the preserving operations, and of the deviants."""
     lines = [
-        "| language | functions | sites | edits | parse again | undone exactly | executed "
-        "| disagree | deviants executed | differ |",
-        "|---" * 10 + "|",
+        "| language | functions | sites | edits | parse again | undone exactly | functions run "
+        "| executed | disagree | deviants executed | differ |",
+        "|---" * 11 + "|",
     ]
     for one in languages:
         counts = [
@@ -45,7 +52,7 @@ def table(languages: Sequence[Mapping[str, Any]]) -> str:
         deviants = [
             summed(one["operations"], [each.name for each in DEVIANTS], key) for key in COUNTS[4:]
         ]
-        numbers = [one["functions"], *counts, *deviants]
+        numbers = [one["functions"], *counts[:4], functions_run(one), *counts[4:], *deviants]
         cells = " | ".join(f"{number:,}" for number in numbers)
         lines.append(f"| {one['language']} | {cells} |")
     return "\n".join(lines) + "\n"

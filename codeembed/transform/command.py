@@ -35,7 +35,8 @@ def transform(
         lang: Its language; by default from its name.
         op: Only variants of this operation; give it again for more.
         seed: Chooses names and snippets.
-        execute: RUN the code of the file in a limited child process (Python and JavaScript).
+        execute: RUN the code of the file in limited child processes, where a program for its
+            language is installed.
         json: JSON lines: one a variant, then the report.
     """
     from codeembed.languages import detect
