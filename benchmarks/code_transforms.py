@@ -5,8 +5,8 @@
 Reads the measuring data beside the checkout, the Python standard library, and any folders of
 sources given; their names, not their paths, are recorded. A function that does not parse before
 any edit is counted apart. Writes benchmarks/results/code_transforms.json, where the languages that
-are not measured anew stay as they are, each with its date. Executes Python and JavaScript; the others
-are executed by `code_transforms_run.py`, whose counts stay.
+are not measured anew stay as they are, each with its date. Executes Python and JavaScript; the
+others are executed by `code_transforms_run.py`, whose counts stay.
 """
 
 from __future__ import annotations
