@@ -1,4 +1,4 @@
-"""The tables of ``docs/mini.md`` and of mini's card, written from ``results/mini_tasks.json``."""
+"""The tables of ``docs/mini.md`` and of mini's card, written from their result files."""
 
 from __future__ import annotations
 
@@ -8,24 +8,45 @@ from typing import Any
 
 from marked import between
 
-__all__ = ["write_tables"]
+__all__ = ["write_cuts", "write_tables"]
 
 _ROOT = Path(__file__).resolve().parents[1]
 _PAGE = _ROOT / "docs" / "mini.md"
 _CARD = _ROOT / "mmembed" / "models" / "mini" / "README.md"
 _MARKS = ("<!-- tables: start -->\n", "<!-- tables: end -->")
+_CUTS = ("<!-- cuts: start -->\n", "<!-- cuts: end -->")
 
 
 def write_tables(result: Mapping[str, Any]) -> None:
     """Replace what stands between the two marks of each page."""
-    _fill(_PAGE, _lines(result))
-    _fill(_CARD, _short(result))
+    _fill(_PAGE, _MARKS, _lines(result))
+    _fill(_CARD, _MARKS, _short(result))
 
 
-def _fill(page: Path, lines: Iterator[str]) -> None:
+def write_cuts(result: Mapping[str, Any]) -> None:
+    """Likewise of ``results/mini_matryoshka.json``, on the page alone."""
+    _fill(_PAGE, _CUTS, _by_dimension(result["tasks"]))
+
+
+def _fill(page: Path, marks: tuple[str, str], lines: Iterator[str]) -> None:
     text = page.read_text(encoding="utf-8")
     tables = "".join(f"{line}\n" for line in lines)
-    page.write_text(between(text, _MARKS, tables, page), encoding="utf-8")
+    page.write_text(between(text, marks, tables, page), encoding="utf-8")
+
+
+def _by_dimension(tasks: Mapping[str, Any]) -> Iterator[str]:
+    """Each dimension's plain value, and that of the task; the better one in bold."""
+    plain, turned = next(iter(tasks.values()))["found"]
+    dims = list(next(iter(tasks.values()))["found"][plain])
+    yield f"| nDCG@10, {plain} → {turned} | {' | '.join(dims)} |"
+    yield "|---" * (len(dims) + 1) + "|"
+    for name, task in tasks.items():
+        cells = []
+        for dim in dims:
+            before, after = (round(task["found"][one][dim]["value"], 3) for one in (plain, turned))
+            left = f"**{before:.3f}**" if before > after else f"{before:.3f}"
+            cells.append(f"{left} → " + (f"**{after:.3f}**" if after > before else f"{after:.3f}"))
+        yield f"| {name} | {' | '.join(cells)} |"
 
 
 def _short(result: Mapping[str, Any]) -> Iterator[str]:

@@ -29,7 +29,7 @@ from mmembed.fingerprint import digest_of
 from mmembed.gate import Gate
 from mmembed.gpte.protocols import Outputs
 from mmembed.gpte.rows import Row
-from mmembed.heads import EmbeddingHeads, check_outputs
+from mmembed.heads import EmbeddingHeads, check_outputs, read_heads
 from mmembed.inputs.items import Item, ItemLike, Modality
 from mmembed.progress import with_progress
 
@@ -257,8 +257,8 @@ class Embedder:
                 for what an input is (a plain ``str`` is text, always).
             role: picks the model's prompt for queries or documents.
             instruction: replaces that prompt. An item's own ``instruction`` goes before both.
-            task: name of a task adapter for all inputs, or one name an input; the model's own
-                where there is one by default.
+            task: name of a task for all inputs, or one name an input; the model's own where there
+                is one by default.
             output: ``"dense"``, ``"multi"`` or ``"sparse"``, or several of them.
             dim: keep the first ``dim`` dimensions of dense vectors, normalised again (Matryoshka).
             on_error: what to do about an input that cannot be read: ``"raise"`` its error;
@@ -348,7 +348,7 @@ class Embedder:
             return None
         named = [task] if isinstance(task, str) else list(task)
         for name in dict.fromkeys(named):
-            self.adapters.check(name)
+            self.adapters.check(name, self.config.dense_tasks)
         if isinstance(task, str):
             return lambda position: task
 
@@ -363,7 +363,8 @@ class Embedder:
         """Asked batch by batch, because adapters may come while a stream is running."""
         if self._adapters is None:
             return self._gate.shared()
-        return self._adapters.routed([row.task for row in rows], [row.tokens for row in rows])
+        tasks, lengths = [row.task for row in rows], [row.tokens for row in rows]
+        return self._adapters.routed(tasks, lengths, self.config.dense_tasks)
 
     def _reader(self, wanted: tuple[Output, ...]) -> Callable[[Any], Outputs]:
         own = self.backbone if isinstance(self.backbone, OwnHeads) else None
@@ -397,7 +398,14 @@ class Embedder:
 
 
 def heads_for(backbone: Backbone, config: EmbedderConfig) -> EmbeddingHeads:
-    """The heads that a configuration describes, untrained."""
+    """The heads that a configuration describes, untrained.
+
+    Raises:
+        ConfigError: a task wants a head, and the backbone makes its vectors by itself.
+    """
+    if config.dense_tasks and isinstance(backbone, OwnHeads):
+        named = ", ".join(config.dense_tasks)
+        raise ConfigError(f"dense_tasks: this backbone has no place for a head of {named}")
     tokenizer = getattr(backbone, "tokenizer", None)
     special = [] if tokenizer is None else tokenizer.all_special_ids
     return EmbeddingHeads(config, backbone.hidden_size, vocab_of(backbone), special)
@@ -407,14 +415,3 @@ def vocab_of(backbone: Backbone) -> int:
     """Size of a sparse vector of this backbone; 0 without a vocabulary."""
     tokenizer = getattr(backbone, "tokenizer", None)
     return 0 if tokenizer is None else len(tokenizer)
-
-
-def read_heads(heads: EmbeddingHeads, file: Path) -> None:
-    """Fill the heads from a file.
-
-    Raises:
-        ModelLoadError: a tensor is missing, has no place, or has another shape.
-    """
-    from mmembed.backbones.weights import load_exactly, read_safetensors
-
-    load_exactly(heads, read_safetensors(file), str(file))

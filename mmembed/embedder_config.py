@@ -28,7 +28,9 @@ class EmbedderConfig:
         multi_dim: size of a token's vector in multi-vector output; 0 for a model without.
         multi_bias: whether that projection has a bias.
         multi_tasks: task adapters that have a projection of their own, as Jina-v4's have.
-        task: task adapter of inputs for which none is asked; ``""`` for the base model.
+        dense_tasks: tasks whose dense vectors go through a linear map of their own, such as one
+            that puts first what matters most; with or without an adapter of that name.
+        task: task or task adapter of inputs for which none is asked; ``""`` for the base model.
         lexical: whether the model has a head for sparse lexical weights.
         prompts: instruction by role, used for items that bring none of their own.
         normalize: L2-normalise dense vectors, as cosine search expects.
@@ -43,6 +45,7 @@ class EmbedderConfig:
     multi_dim: int = 0
     multi_bias: bool = False
     multi_tasks: Sequence[str] = ()
+    dense_tasks: Sequence[str] = ()
     task: str = ""
     lexical: bool = False
     prompts: Mapping[str, str] = field(default_factory=dict)
@@ -51,6 +54,7 @@ class EmbedderConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "multi_tasks", tuple(self.multi_tasks))
+        object.__setattr__(self, "dense_tasks", tuple(self.dense_tasks))
         if self.media_span not in ("", "media", "visual"):
             raise ConfigError(f"media_span {self.media_span!r} is neither 'media' nor 'visual'")
 

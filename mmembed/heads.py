@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +17,7 @@ from mmembed.gpte.pooling import pooling_of
 from mmembed.gpte.protocols import Outputs
 from mmembed.gpte.states import TokenStates, row_ids
 
-__all__ = ["EmbeddingHeads", "check_outputs"]
+__all__ = ["EmbeddingHeads", "check_outputs", "read_heads"]
 
 _LEFT_OUT = "left out"
 
@@ -46,6 +48,9 @@ class EmbeddingHeads(nn.Module):
                 for task in config.multi_tasks
             }
         )
+        self.task_dense = nn.ModuleDict(
+            {task: nn.Linear(width, width, bias=False) for task in config.dense_tasks}
+        )
         self.lexical: LexicalHead | None = None
         if config.lexical:
             if not vocab:
@@ -72,29 +77,22 @@ class EmbeddingHeads(nn.Module):
 
     def _multi(self, base: nn.Module, states: TokenStates) -> tuple[Tensor, Tensor]:
         """Token vectors and their mask, each row through the projection of its task."""
-        vectors, mask = base(states, exclude=self._skipped(states))
-        if not self.task_multi:
-            return vectors, mask
-        from mmembed.adapters.routing import current_route  # with peft, which most do without
-
-        route = current_route()
-        if route is None:
-            return vectors, mask
-        for task in route.names:
-            if task not in self.task_multi:
-                continue
-            own, _ = self.task_multi[task](states, exclude=self._skipped(states))
-            if route.uniform:
-                return own, mask
-            _, rows = route.place(task, vectors, "the multi-vector head")
-            vectors = vectors.index_copy(0, rows, own[rows])
-        return vectors, mask
+        skipped = self._skipped(states)
+        vectors, mask = base(states, exclude=skipped)
+        return _by_task(
+            self.task_multi, vectors, lambda head: head(states, exclude=skipped)[0]
+        ), mask
 
     def _skipped(self, states: TokenStates) -> str | None:
         skip = self.config.skip_instruction and "instruction" in states.spans
         return "instruction" if skip else None
 
     def _dense(self, states: TokenStates) -> Tensor:
+        """Pooled vectors, each row's through the map of its task."""
+        pooled = self._pooled(states)
+        return _by_task(self.task_dense, pooled, lambda head: head(pooled.to(head.weight.dtype)))
+
+    def _pooled(self, states: TokenStates) -> Tensor:
         pooled = self._pool(states, exclude=_LEFT_OUT)
         if not self.config.media_pooling or self.config.media_pooling == self.config.pooling:
             return pooled
@@ -123,6 +121,30 @@ def check_outputs(wanted: Collection[str], available: Collection[str]) -> None:
             raise ConfigError(f"this model has no {name!r} output (it has: {', '.join(available)})")
 
 
+def _by_task(heads: nn.ModuleDict, vectors: Tensor, own_of: Callable[[Any], Tensor]) -> Tensor:
+    """``vectors``, where the rows of a task that has a head of its own are what that head makes.
+
+    Args:
+        vectors: ``(n, ...)``, of the rows without such a task.
+        own_of: from a task's head to its vectors of all rows.
+    """
+    if not heads:
+        return vectors
+    from mmembed.adapters.routing import current_route  # with peft, which most do without
+
+    route = current_route()
+    for task in () if route is None else route.names:
+        if task not in heads:
+            continue
+        assert route is not None
+        own = own_of(heads[task])
+        if route.uniform:
+            return own
+        _, rows = route.place(task, vectors, f"the head of {task}")
+        vectors = vectors.index_copy(0, rows, own[rows].to(vectors.dtype))
+    return vectors
+
+
 def _rows_with_media(states: TokenStates) -> Tensor:
     """``(n,)`` bool."""
     visual = states.spans.get("visual")
@@ -130,3 +152,14 @@ def _rows_with_media(states: TokenStates) -> Tensor:
         return torch.zeros(len(states), dtype=torch.bool, device=states.hidden.device)
     rows = row_ids(states.offsets)[visual]
     return torch.bincount(rows, minlength=len(states)) > 0
+
+
+def read_heads(heads: EmbeddingHeads, file: Path) -> None:
+    """Fill the heads from a file.
+
+    Raises:
+        ModelLoadError: a tensor is missing, has no place, or has another shape.
+    """
+    from mmembed.backbones.weights import load_exactly, read_safetensors
+
+    load_exactly(heads, read_safetensors(file), str(file))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -62,13 +62,14 @@ class InstalledAdapters:
             raise ConfigError("give the name of an adapter: '' is the base model")
         return self._adapters[name]
 
-    def check(self, task: str) -> None:
+    def check(self, task: str, others: Collection[str] = ()) -> None:
         """See :meth:`mmembed.adapters.TaskAdapters.check`."""
-        if not task or task in self._adapters:
+        tasks = dict.fromkeys((*self._adapters, *others))
+        if not task or task in tasks:
             return
-        near = difflib.get_close_matches(task, self._adapters, n=1)
+        near = difflib.get_close_matches(task, tasks, n=1)
         meant = f", did you mean {near[0]!r}?" if near else ""
-        known = ", ".join(map(repr, self._adapters)) or "none"
+        known = ", ".join(map(repr, tasks)) or "none"
         raise ConfigError(f"unknown task {task!r}{meant} (this model has: {known})")
 
     def check_new(self, name: str) -> None:

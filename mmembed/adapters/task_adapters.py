@@ -68,13 +68,13 @@ class TaskAdapters:
         """The adapters, in the order they came."""
         return self._adapters.names
 
-    def check(self, task: str) -> None:
-        """Raise unless ``task`` is an adapter, or ``""`` for the base model.
+    def check(self, task: str, others: Collection[str] = ()) -> None:
+        """Raise unless ``task`` is an adapter, one of the ``others``, or ``""`` for the base model.
 
         Raises:
             ConfigError: names the task, the nearest one, and all there are.
         """
-        self._adapters.check(task)
+        self._adapters.check(task, others)
 
     def modules(self, name: str) -> tuple[str, ...]:
         """The layers that an adapter changes, by their names in the backbone.
@@ -93,17 +93,20 @@ class TaskAdapters:
 
     def stands_apart(self, task: str) -> bool:
         """Whether the rows of a task need forwards of their own; ``""`` is the model alone."""
-        return bool(task) and not self.by_rows(task)
+        return task in self.names and not self.by_rows(task)
 
     # --- encoding ---------------------------------------------------------------------------
 
     @contextmanager
-    def routed(self, tasks: Sequence[str], lengths: Sequence[int]) -> Iterator[None]:
+    def routed(
+        self, tasks: Sequence[str], lengths: Sequence[int], others: Collection[str] = ()
+    ) -> Iterator[None]:
         """Run the forward of one batch with an adapter a row.
 
         Args:
             tasks: adapter of each row, ``""`` for the base model alone.
             lengths: tokens of each row.
+            others: tasks that need no adapter, because they have heads of their own.
 
         Raises:
             ConfigError: a task is unknown, or (in the forward) a layer's states are no rows.
@@ -114,7 +117,7 @@ class TaskAdapters:
         with self._adapters.gate.shared():
             # Checked inside, where no adapter can go away any more.
             for name in route.names:
-                self.check(name)
+                self.check(name, others)
             with following(route):
                 yield
 

@@ -70,7 +70,9 @@ class MediaEncoder(TrainableEncoder):
         """Everything that the model gives, dense vectors not normalised."""
         if not any(routed.tasks):
             return self._read(routed.batch)
-        with self.embedder.adapters.routed(routed.tasks, routed.lengths):
+        with self.embedder.adapters.routed(
+            routed.tasks, routed.lengths, self.embedder.config.dense_tasks
+        ):
             return self._read(routed.batch)
 
     def _read(self, batch: Any) -> Outputs:
@@ -114,6 +116,8 @@ def start_media_encoder(config: MediaEncoderConfig, weights: str | None = None) 
         _leave_out_adapters(embedder)
     encoder = MediaEncoder(embedder, config.task)
     freeze(encoder.full, config)
+    for task, head in embedder.heads.task_dense.items():
+        head.requires_grad_(task == config.task)
     if config.task:
         _add_task(embedder, config)
     elif config.lora is not None:

@@ -259,8 +259,9 @@ def test_the_tables_of_mini_are_what_its_results_say(
     pages = {"_PAGE": mini_tables._PAGE, "_CARD": mini_tables._CARD}
     for name, page in pages.items():
         monkeypatch.setattr(mini_tables, name, Path(shutil.copy(page, tmp_path / page.name)))
-    results = project_root / "benchmarks" / "results" / "mini_tasks.json"
-    mini_tables.write_tables(json.loads(results.read_text("utf-8")))
+    results = project_root / "benchmarks" / "results"
+    mini_tables.write_tables(json.loads((results / "mini_tasks.json").read_text("utf-8")))
+    mini_tables.write_cuts(json.loads((results / "mini_matryoshka.json").read_text("utf-8")))
     for page in pages.values():
         assert (tmp_path / page.name).read_text("utf-8") == page.read_text("utf-8")
 
