@@ -3,7 +3,8 @@
     python benchmarks/code_gains.py --data ../shared/data [--adapter FOLDER] [--only SET ...]
 
 The adapter is mini's own by default. Of POJ-104 each problem gives its first 50 programs. Every
-number found is kept in a file beside the results, so that the command can be repeated after a stop.
+number found is kept in a file beside the results, and every vector in ``--vectors``, so that the
+command can be repeated after a stop, and no text that several sets share is read twice.
 The text half of mini is all-MiniLM-L6-v2: without an adapter both give the same vectors.
 """
 
@@ -22,6 +23,7 @@ from codeembed.evaluation.measuring import Scorer, bm25_scores, measure, vector_
 from codeembed.evaluation.robustness import robustness_of
 from codeembed.evaluation.sets import RetrievalSet, read_set, set_names
 from mmembed.embedder import Embedder
+from mmembed.vector_cache import VectorCache
 
 
 def first_of_classes(data: RetrievalSet, size: int) -> RetrievalSet:
@@ -53,11 +55,13 @@ def main() -> None:
         "--programs", type=int, default=50, help="of each class, where a set is its own queries"
     )
     parser.add_argument("--partial", type=Path, default=RESULTS / ".code_gains.partial.json")
+    parser.add_argument("--vectors", type=Path, default=Path("runs/code_gains.db"))
     options = parser.parse_args()
     found: dict[str, Any] = {}
     if options.partial.exists():
         found = json.loads(options.partial.read_text(encoding="utf-8"))
     model = Embedder.from_pretrained("mini")
+    model.cache = VectorCache(options.vectors)
     if options.adapter is not None:
         if "code" in model.adapters.names:
             model.adapters.remove("code")

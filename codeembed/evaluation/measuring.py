@@ -80,7 +80,9 @@ def measure(found: RetrievalSet, scorer: Scorer) -> Measured:
     if found.own:
         # Below every other score, and finite, as the metrics want it.
         np.fill_diagonal(scores, scores.min() - 1.0)
-    _, same = np.unique(np.array(found.documents), return_inverse=True)
+    # No array of the texts, where each would take the room of the longest.
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(found.documents))}
+    same = np.array([numbers[text] for text in found.documents])
     distinct = np.zeros(scores.shape, dtype=bool)
     for row, answers in enumerate(found.relevant):
         distinct[row] = np.isin(same, same[list(answers)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -86,6 +87,18 @@ def test_a_program_does_not_find_itself_and_equal_documents_are_one() -> None:
     repeated = RetrievalSet("cosqa", ("x",), ("x", "x", "y"), (frozenset({1}),))
     found = measure(repeated, equal)
     assert (found.mrr, found.mrr_distinct) == (0.5, 1.0)
+
+
+def test_one_long_document_makes_no_array_of_its_length_for_all() -> None:
+    texts = ("x" * 200_000, *(str(number) for number in range(99)))
+    long = RetrievalSet("long", ("q",), texts, (frozenset({0}),))
+    tracemalloc.start()
+    try:
+        measure(long, lambda queries, documents: np.ones((len(queries), len(documents))))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 5_000_000
 
 
 def test_sets_are_read_and_deduplicated(tmp_path: Path) -> None:
