@@ -211,6 +211,12 @@ def totals(languages: list[dict[str, Any]]) -> dict[str, int]:
     return total
 
 
+def measured(file: Path) -> dict[str, dict[str, Any]]:
+    """The rows that a file of results has, by language."""
+    rows = json.loads(file.read_text(encoding="utf-8"))["languages"] if file.exists() else []
+    return {one["language"]: one for one in rows}
+
+
 def main() -> None:
     """Run and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -229,10 +235,10 @@ def main() -> None:
     numbers = (arguments.limit, arguments.most_run)
     tasks = [(name, found[name], *numbers) for name in arguments.only if name in found]
     file = RESULTS / f"{arguments.name}.json"
-    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"languages": []}
-    results = {one["language"]: one for one in before["languages"]}
     with multiprocessing.get_context("spawn").Pool(arguments.workers) as pool:
         for one in pool.imap_unordered(work, tasks):
+            # Read at the last moment: other languages may have been measured meanwhile.
+            results = measured(file)
             earlier = results.get(one["language"], one)
             if one["language"] not in EXECUTED and "run" in earlier:
                 one = with_runs(one, earlier["run"], earlier["operations"])

@@ -157,7 +157,8 @@ CPP = replace(
     function_binders=C.function_binders | words("optional_parameter_declaration.declarator"),
     parameters=C.parameters | words("optional_parameter_declaration.declarator"),
     patterns=C.patterns | words("reference_declarator structured_binding_declarator"),
-    others=C.others | words("namespace_identifier"),
+    # In `vector<int> v(n);` the grammar takes `n` for a type.
+    others=(C.others - words("type_identifier")) | words("namespace_identifier"),
     visible_after=words("for_range_loop"),
 )
 

@@ -255,6 +255,15 @@ def test_names_in_a_prototype_are_nobodys() -> None:
     assert b"int g(int a, int c), c = 1; return a + " in texts[0]
 
 
+def test_what_may_be_an_argument_of_a_constructor_keeps_its_name() -> None:
+    source = b"int f(int n, int m) { vector<int> v(n); return v[m] + n; }"
+    rename = next(each for each in PRESERVING if each.name == "rename-parameter")
+    texts = [each.edit.apply(source) for each in changes(Code.read(source, "cpp"), rename)]
+    assert len(texts) == 1
+    assert texts[0].count(b"n)") == 1
+    assert texts[0].count(b" n") == 2
+
+
 def test_every_language_of_the_samples_has_a_runner() -> None:
     assert set(RUNNERS) == set(SAMPLES)
     assert RUNNERS["python"].available

@@ -27,6 +27,7 @@ from codeembed.transform.tree import Code
 from codeembed.transform.verify import Report, verify
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
+from code_transforms import EXECUTION, with_runs
 from code_transforms_table import PAGE, languages_of, written
 
 
@@ -168,3 +169,13 @@ def test_the_documentation_shows_the_counts_and_none_broke_a_promise() -> None:
             assert counts["sites"] == counts["edits"] + sum(counts["refusals"].values())
             assert counts["alpha_checked"] == counts["alpha_equal"]
             assert counts["disagreements"] == 0
+
+
+def test_counts_of_execution_come_from_their_own_measurement() -> None:
+    text = {"sites": 5, "edits": 4} | dict.fromkeys(EXECUTION, 0)
+    run = {"sites": 1, "edits": 1} | dict.fromkeys(EXECUTION, 3)
+    row = {"language": "c", "operations": {"respace": text, "reindent": text}}
+    merged = with_runs(row, {"functions": {"executed": 2}}, {"respace": run})
+    assert merged["run"] == {"functions": {"executed": 2}}
+    assert merged["operations"]["respace"] == text | dict.fromkeys(EXECUTION, 3)
+    assert merged["operations"]["reindent"] == text
