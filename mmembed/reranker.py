@@ -21,7 +21,7 @@ from mmembed.inputs.decoded import DecodedItem
 from mmembed.inputs.items import ItemLike
 from mmembed.rerankers.base import Pair, PairScorer
 
-__all__ = ["Ranked", "Reranker"]
+__all__ = ["Ranked", "Reranker", "log_odds"]
 
 # Pairs that are sorted by length together: so many, or fewer with many pixels.
 _WINDOW = 64
@@ -229,6 +229,15 @@ def _windows(stream: Iterator[Pair | InputError]) -> Iterator[list[Pair | InputE
             window, pixels = [], 0
     if window:
         yield window
+
+
+def log_odds(
+    probabilities: np.ndarray[Any, np.dtype[np.float32]],
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The logits of a reranker's probabilities; finite where float32 has rounded them to 0 or 1."""
+    inside = np.clip(probabilities.astype(np.float64), 1e-7, 1.0 - 1e-7)
+    odds: np.ndarray[Any, np.dtype[np.float64]] = np.log(inside / (1.0 - inside))
+    return odds
 
 
 def load_scorer(

@@ -157,11 +157,27 @@ class MediaEvaluationSet:
     Attributes:
         reverse: ask with the positives for the queries.
         score: of dense vectors, or of token vectors.
+        retriever: in the stage of a reranker, the embedder whose best documents it orders, as it is
+            used; the others follow in the embedder's order. By default it orders all documents.
+        top: how many the reranker orders.
+        retriever_weight: what the retriever's score counts for beside the reranker's log-odds (1 in
+            BLIP).
     """
 
     source: MediaSourceConfig
     reverse: bool = False
     score: Literal["cosine", "maxsim"] = "cosine"
+    retriever: str = ""
+    top: int = 100
+    retriever_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.top < 1:
+            raise ConfigError(f"evaluation: top is at least 1, not {self.top}")
+        if self.retriever and self.reverse:
+            raise ConfigError(
+                "evaluation: a retriever finds documents of queries: leave out reverse"
+            )
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import numpy as np
 from torch import nn
 
+from mmembed.embedder import Embedder
 from mmembed.errors import ConfigError
 from mmembed.gpte.data.examples import Report
 from mmembed.gpte.metrics import ndcg
@@ -22,7 +23,7 @@ from mmembed.multimodal.data.rows import MediaExample, item_hash, media_examples
 from mmembed.multimodal.encoder import MediaEncoder
 from mmembed.search.maxsim import maxsim
 
-__all__ = ["MediaEvaluator", "vector_scores"]
+__all__ = ["MediaEvaluator", "embedder_scores", "vector_scores"]
 
 _METRICS = ("recall@1", "recall@5", "recall@10", "ndcg@5", "ndcg@10")
 
@@ -115,10 +116,19 @@ def _distinct(examples: Sequence[MediaExample], side: str) -> dict[int, Item]:
 def vector_scores(
     encoder: MediaEncoder, one: MediaEvaluationSet, queries: list[Item], documents: list[Item]
 ) -> np.ndarray[Any, Any]:
-    """Cosines of dense vectors, or MaxSim of token vectors."""
-    embedder = encoder.embedder
-    # A stage that trains a task adapter is measured with it.
-    options: dict[str, Any] = {"show_progress": False, "task": encoder.task or None}
+    """As :func:`embedder_scores`; a stage that trains a task adapter is measured with it."""
+    return embedder_scores(encoder.embedder, one, queries, documents, encoder.task or None)
+
+
+def embedder_scores(
+    embedder: Embedder,
+    one: MediaEvaluationSet,
+    queries: list[Item],
+    documents: list[Item],
+    task: str | None = None,
+) -> np.ndarray[Any, Any]:
+    """``(q, d)`` cosines of dense vectors, or MaxSim of token vectors."""
+    options: dict[str, Any] = {"show_progress": False, "task": task}
     if one.score == "cosine":
         q = embedder.encode_query(queries, **options)
         d = embedder.encode_document(documents, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from mmembed.gpte.recipe import MineStage
 from mmembed.inputs.items import DocumentPart, ImagePart, Item, TextPart, VideoPart
 from mmembed.multimodal.config import MediaDataConfig
 from mmembed.multimodal.data.rows import MediaExample, item_hash, media_examples
-from mmembed.reranker import Reranker
+from mmembed.reranker import Reranker, log_odds
 
 __all__ = ["MediaMineStage", "item_record", "mine_media_negatives", "run_media_mine"]
 
@@ -30,12 +31,13 @@ _KEYS = {TextPart: "text", ImagePart: "image", VideoPart: "video", DocumentPart:
 @dataclass(frozen=True)
 class MediaMineStage(MineStage):
     """Hard negatives for sources of any modality; the file that it writes has the columns
-    ``query``, ``positive``, ``negatives`` and ``scores``.
+    ``query``, ``positive``, ``negatives`` and ``scores``: cosines, the positive's first.
 
     Attributes:
-        reranker: a model of :class:`mmembed.reranker.Reranker` that must score a negative below
-            ``reranker_share`` of the positive, and whose scores are then the teacher's (the judge
-            of UniME-V2).
+        reranker: a model of :class:`mmembed.reranker.Reranker` that must give a negative less than
+            ``reranker_share`` of the positive's probability. What it says is written too, for a
+            later stage's ``teacher``: ``reranker_probabilities`` (the judge of UniME-V2), and
+            ``reranker_scores``, their log-odds (the teacher of Qwen3-VL-Embedding).
     """
 
     kind: ClassVar[str] = "multimodal-mine"
@@ -46,7 +48,7 @@ class MediaMineStage(MineStage):
         """The stage over a few rows; random models know no margin."""
         from dataclasses import replace
 
-        from mmembed.multimodal.stage import few, tiny_named
+        from mmembed.multimodal.stage import few, tiny_judge, tiny_named
 
         sources = tuple(map(few, self.data.sources))
         return replace(
@@ -54,7 +56,8 @@ class MediaMineStage(MineStage):
             data=replace(self.data, sources=sources, check_media=False),
             negatives=min(self.negatives, 2),
             model=tiny_named(self.model, "qwen2_vl", folder),
-            reranker=None,
+            reranker=None if self.reranker is None else str(tiny_judge(folder)),
+            reranker_share=math.inf,
             margin=None,
             relative=None,
             ranks=(0, 100),
@@ -91,8 +94,7 @@ def mine_media_negatives(
     """A row an example, with negatives from the targets of all of them, best ranked first.
 
     A target is no negative of a query if it is a positive of an equal query, or equals the query.
-    ``scores`` holds the positive's and the negatives': probabilities of the reranker where there
-    is one, else cosines.
+    Lists of scores begin with the positive's.
     """
     corpus = {item_hash(item): item for one in examples for item in one.items[1:]}
     number = {key: i for i, key in enumerate(corpus)}
@@ -112,21 +114,21 @@ def mine_media_negatives(
         for example, row in zip(part, torch.from_numpy(scores), strict=True):
             own = number[item_hash(example.positive)]
             picked = candidates(row, answers[item_hash(example.query)], float(row[own]), stage)
-            told = [float(row[i]) for i in (own, *picked)]
+            scored = {"scores": [float(row[i]) for i in (own, *picked)]}
+            kept = list(range(len(picked)))
             if reranker is not None and picked:
                 judged = reranker.score(example.query, [items[i] for i in (own, *picked)])
-                below = [i for i, p in enumerate(judged) if p < stage.reranker_share * judged[0]]
-                picked = [picked[i - 1] for i in below if i > 0]
-                told = [float(judged[0]), *(float(judged[i]) for i in below if i > 0)]
-            chosen = list(range(len(picked)))
-            if stage.sample and len(picked) > stage.negatives:
-                chosen = sorted(rng.choice(len(picked), stage.negatives, replace=False).tolist())
-            chosen = chosen[: stage.negatives]
+                scored["reranker_probabilities"] = judged.tolist()
+                scored["reranker_scores"] = log_odds(judged).tolist()
+                kept = [i for i in kept if judged[1 + i] < stage.reranker_share * judged[0]]
+            if stage.sample and len(kept) > stage.negatives:
+                kept = sorted(rng.choice(kept, stage.negatives, replace=False).tolist())
+            kept = kept[: stage.negatives]
             yield {
                 "query": item_record(example.query),
                 "positive": item_record(example.positive),
-                "negatives": [item_record(items[picked[i]]) for i in chosen],
-                "scores": [told[0], *(told[1 + i] for i in chosen)],
+                "negatives": [item_record(items[picked[i]]) for i in kept],
+                **{name: [one[0], *(one[1 + i] for i in kept)] for name, one in scored.items()},
             }
 
 

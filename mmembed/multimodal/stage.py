@@ -16,7 +16,7 @@ from mmembed.multimodal.config import (
     MediaSourceConfig,
 )
 
-__all__ = ["CommunityConfig", "MediaTrainStage", "few", "tiny_named", "tiny_of"]
+__all__ = ["CommunityConfig", "MediaTrainStage", "few", "tiny_judge", "tiny_named", "tiny_of"]
 
 _ROWS = 12
 _STEPS = 2
@@ -50,6 +50,7 @@ class MediaTrainStage(TrainStage):
     """
 
     kind: ClassVar[str] = "multimodal"
+    reranks: ClassVar[bool] = False
 
     data: MediaDataConfig  # type: ignore[assignment]
     encoder: MediaEncoderConfig  # type: ignore[assignment]
@@ -64,6 +65,12 @@ class MediaTrainStage(TrainStage):
             raise ConfigError(
                 f"stage {self.name}: batches of media are counted in rows; bound their memory by "
                 "batch.chunk_tokens"
+            )
+        sets = self.evaluation.sets if self.evaluation is not None else ()
+        if not self.reranks and any(one.retriever for one in sets):
+            raise ConfigError(
+                f"stage {self.name}: evaluation: an embedder ranks all documents itself: leave out "
+                "retriever"
             )
         if (self.batch.order == "contextual") != (self.communities is not None):
             raise ConfigError(
@@ -104,7 +111,15 @@ class MediaTrainStage(TrainStage):
         )
         evaluation = self.evaluation
         if evaluation is not None:
-            sets = tuple(replace(one, source=few(one.source)) for one in evaluation.sets)
+            sets = tuple(
+                replace(
+                    one,
+                    source=few(one.source),
+                    retriever=one.retriever
+                    and tiny_named(one.retriever, self.encoder.family, folder),
+                )
+                for one in evaluation.sets
+            )
             evaluation = replace(evaluation, sets=sets)
         found = self.communities
         if found is not None:
@@ -133,6 +148,19 @@ def tiny_of(family: str, folder: Path) -> Path:
 
     make = tiny_vlm if family in TINY else tiny_towers if family in TINY_TOWERS else tiny_model
     return make(family, folder / family)
+
+
+def tiny_judge(folder: Path) -> Path:
+    """A tiny random yes/no reranker, whose words are bytes, so that an answer is one token."""
+    from mmembed.backbones.vlm.tiny import tiny_vlm
+    from mmembed.rerankers.yes_no import YesNoReranker, YesNoSettings
+
+    made = folder / "judge"
+    if not made.exists():
+        plain = tiny_vlm("qwen2_vl", folder / "qwen2_vl")
+        judge = YesNoReranker.from_folder(plain, YesNoSettings(yes="y", no="n"))
+        judge.save_pretrained(str(made))
+    return made
 
 
 def few(source: MediaSourceConfig) -> MediaSourceConfig:

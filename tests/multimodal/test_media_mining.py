@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +15,19 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from media_cases import media_recipe, run, write_media_rows
 
-from mmembed import Embedder
+from mmembed import Embedder, Reranker
 from mmembed.backbones.vlm.tiny import tiny_vlm
 from mmembed.errors import ConfigError
 from mmembed.gpte.data.examples import Report
+from mmembed.gpte.data.sources import Place
 from mmembed.gpte.recipe import Recipe, recipe_from
-from mmembed.inputs.items import parse_item
+from mmembed.inputs.items import Item, parse_item
 from mmembed.multimodal.config import MediaDataConfig, MediaSourceConfig
-from mmembed.multimodal.data.rows import item_hash, media_examples
-from mmembed.multimodal.mining import MediaMineStage, item_record
+from mmembed.multimodal.data.rows import MediaExample, item_hash, media_examples
+from mmembed.multimodal.mining import MediaMineStage, item_record, mine_media_negatives
+from mmembed.multimodal.stage import tiny_judge
 from mmembed.multimodal.stages import MEDIA_STAGES
+from mmembed.reranker import log_odds
 
 
 def mining(folder: Path, **options: object) -> Recipe:
@@ -64,12 +69,56 @@ def test_mined_negatives_are_the_best_ranked_targets_that_are_no_answer(tmp_path
         assert row["scores"][1:] == sorted(row["scores"][1:], reverse=True)
 
 
+def test_a_judge_leaves_its_probabilities_and_their_log_odds(tmp_path: Path) -> None:
+    judge = tiny_judge(tmp_path)
+    recipe = mining(tmp_path, reranker=str(judge), reranker_share=math.inf, negatives=2)
+    rows = run(recipe)["mined"].rows
+    assert rows is not None
+    plain = run(replace(mining(tmp_path, negatives=2), output=str(tmp_path / "plain")))[
+        "mined"
+    ].rows
+    assert plain is not None
+    scorer = Reranker.from_pretrained(judge, device="cpu")
+    for line, unjudged in zip(rows.open(), plain.open(), strict=True):
+        row = json.loads(line)
+        assert row["scores"] == json.loads(unjudged)["scores"]  # cosines, whoever judges
+        found = scorer.score(row["query"], [row["positive"], *row["negatives"]])
+        np.testing.assert_allclose(row["reranker_probabilities"], found, atol=1e-5)
+        odds = [math.log(p / (1 - p)) for p in row["reranker_probabilities"]]
+        np.testing.assert_allclose(row["reranker_scores"], odds, rtol=1e-9)
+
+
+def test_a_judge_drops_what_it_finds_as_good(tmp_path: Path) -> None:
+    examples = [
+        MediaExample(Place("rows", i), parse_item(t), parse_item(u))
+        for i, (t, u) in enumerate((("a", "b"), ("c", "d")))
+    ]
+    stage = MediaMineStage(
+        "mined", MediaDataConfig((MediaSourceConfig("rows"),)), reranker_share=0.9
+    )
+    model = Embedder.from_pretrained(tiny_vlm("qwen2_vl", tmp_path))
+
+    class Judge:
+        def score(self, query: Item, documents: list[Item]) -> np.ndarray:
+            return np.array([0.5, 0.44 if query == examples[0].query else 0.46], np.float32)
+
+    first, second = mine_media_negatives(model, examples, stage, Judge())  # type: ignore[arg-type]
+    assert first["negatives"] == [{"text": "d"}]
+    np.testing.assert_allclose(first["reranker_scores"], [0.0, math.log(0.44 / 0.56)], atol=1e-6)
+    assert second["negatives"] == []
+    assert len(second["reranker_scores"]) == 1
+
+
+def test_log_odds_of_certainty_are_finite() -> None:
+    found = log_odds(np.array([0.0, 0.5, 1.0], np.float32))
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found, [-16.118, 0.0, 16.118], atol=1e-3)
+
+
 def test_mined_rows_are_training_rows(tmp_path: Path) -> None:
     mine = mining(tmp_path).stages[0]
     train = media_recipe(tmp_path / "train", {"source": {"negatives": ["negatives"]}})
     stage = train.stages[0]
-    from dataclasses import replace
-
     source = MediaSourceConfig("stage://mined", negatives=("negatives",), teacher="scores")
     data = replace(stage.data, sources=(source,), negatives=2)  # type: ignore[union-attr]
     both = replace(train, stages=(mine, replace(stage, start="base", data=data)))

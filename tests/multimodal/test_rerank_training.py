@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ import torch
 from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).parent))
-from media_cases import media_recipe, run
+from media_cases import media_recipe, run, write_media_rows
 
 from mmembed import Reranker
 from mmembed.backbones.towers.tiny import tiny_towers
@@ -21,6 +23,8 @@ from mmembed.errors import ConfigError, InputError
 from mmembed.gpte.objectives import PairBinary, PairDistillation, PairSoftmax
 from mmembed.gpte.protocols import Columns, Outputs
 from mmembed.gpte.recipe import Recipe
+from mmembed.multimodal.config import MediaEvaluationSet, MediaSourceConfig
+from mmembed.multimodal.reranking import training as reranking
 from mmembed.multimodal.reranking.encoder import start_pair_encoder
 
 ANSWERS = {"yes": "y", "no": "n"}
@@ -129,6 +133,41 @@ def test_a_matching_head_learns_and_refuses_other_pairs(tmp_path: Path) -> None:
     run(recipe)
     inputs = ("a red card, number 0", [tmp_path / "0-0.png"])
     assert trained(recipe).score(*inputs) > before.score(*inputs)  # nothing but matches was shown
+
+
+def test_a_reranker_orders_what_its_retriever_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    probability = {0: 0.5, 1: 0.9, 2: 0.2, 3: 0.99}
+
+    class Stub:
+        def __init__(self, scorer: Any) -> None: ...
+
+        def score(self, query: Any, documents: list[int]) -> np.ndarray:
+            return np.array([probability[one] for one in documents], np.float32)
+
+    monkeypatch.setattr(reranking, "Reranker", Stub)
+    source = MediaSourceConfig("rows.jsonl")
+    one = MediaEvaluationSet(source, retriever="first", top=2, retriever_weight=1.0)
+    scores = reranking.PairScores(str)
+    cosines = np.array([[0.8, 0.6, 0.7, 0.1]])
+    monkeypatch.setattr(reranking, "embedder_scores", lambda *_: cosines)
+    monkeypatch.setattr(reranking.Embedder, "from_pretrained", lambda name: name)
+    (row,) = scores(SimpleNamespace(scorer=None), one, ["q"], [0, 1, 2, 3])  # type: ignore[arg-type,list-item]
+    expected = [0.8, 0.6 - 100, math.log(0.25) + 0.7, 0.1 - 100]
+    np.testing.assert_allclose(row, expected, rtol=1e-6)
+    everything = replace(one, retriever="")
+    (row,) = scores(SimpleNamespace(scorer=None), everything, ["q"], [0, 1, 2, 3])  # type: ignore[arg-type,list-item]
+    assert np.argsort(-row).tolist() == [3, 1, 0, 2]
+
+
+def test_a_retriever_is_measured_with(tmp_path: Path) -> None:
+    rows = str(write_media_rows(tmp_path))
+    found = {"source": {"path": rows}, "retriever": "base", "top": 3}
+    outcome = run(pair_recipe(tmp_path, evaluation={"sets": [found]}))["only"]
+    assert 0 <= outcome.start["rows/ndcg@10"] <= 1
+    with pytest.raises(ConfigError, match="an embedder ranks all documents itself"):
+        media_recipe(tmp_path, {"evaluation": {"sets": [found]}})
+    with pytest.raises(ConfigError, match="leave out reverse"):
+        pair_recipe(tmp_path, evaluation={"sets": [found | {"reverse": True}]})
 
 
 def test_what_a_reranker_cannot_do_is_said(tmp_path: Path) -> None:

@@ -20,10 +20,12 @@ class MediaRerankStage(MediaTrainStage):
     model that answers yes or no, or two towers with a matching head. ``encoder.settings`` are
     fields of :class:`mmembed.rerankers.yes_no.YesNoSettings`. The objective is one of
     ``pair_binary``, ``pair_softmax`` and ``pair_kl``. Evaluation scores every query of a set
-    against every document of it, so give its sources a ``limit``.
+    against the best documents of its ``retriever``; without one against every document of the set,
+    so give its source a ``limit``.
     """
 
     kind: ClassVar[str] = "multimodal-rerank"
+    reranks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

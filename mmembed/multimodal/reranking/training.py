@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmembed.embedder import Embedder
 from mmembed.gpte.outcomes import Context, Outcome
 from mmembed.inputs.items import Item
 from mmembed.multimodal.config import (
@@ -15,14 +17,16 @@ from mmembed.multimodal.config import (
     MediaSourceConfig,
 )
 from mmembed.multimodal.data.rows import MediaExample
-from mmembed.multimodal.evaluating import MediaEvaluator
+from mmembed.multimodal.evaluating import MediaEvaluator, embedder_scores
 from mmembed.multimodal.reranking.encoder import PairEncoder, start_pair_encoder
 from mmembed.multimodal.reranking.examples import PairExamples
 from mmembed.multimodal.reranking.stage import MediaRerankStage
 from mmembed.multimodal.training import run_stage
-from mmembed.reranker import Reranker
+from mmembed.reranker import Reranker, log_odds
 
-__all__ = ["run_media_rerank"]
+__all__ = ["PairScores", "run_media_rerank"]
+
+_LEFT_OUT = 100.0  # further below the log-odds of what is judged than these reach
 
 
 def run_media_rerank(stage: MediaRerankStage, context: Context) -> Outcome | None:
@@ -37,18 +41,50 @@ def run_media_rerank(stage: MediaRerankStage, context: Context) -> Outcome | Non
         skip = stage.data.bad_rows == "skip"
         return PairExamples(sources, encoder.scorer, stage.data.negatives, skip=skip)
 
-    return run_stage(stage, context, start_pair_encoder, examples, _evaluator)
+    def evaluator(
+        config: MediaEvaluationConfig, resolve: Callable[[MediaSourceConfig], MediaSourceConfig]
+    ) -> MediaEvaluator[PairEncoder]:
+        return MediaEvaluator(config, resolve, PairScores(context.model))
+
+    return run_stage(stage, context, start_pair_encoder, examples, evaluator)
 
 
-def _evaluator(
-    config: MediaEvaluationConfig, resolve: Callable[[MediaSourceConfig], MediaSourceConfig]
-) -> MediaEvaluator[PairEncoder]:
-    return MediaEvaluator(config, resolve, _scores)
+@dataclass
+class PairScores:
+    """A reranker's scores of queries and documents, as :class:`MediaEvaluator` asks for them.
 
+    Attributes:
+        model: the folder or hub name that a set's ``retriever`` means.
+    """
 
-def _scores(
-    encoder: PairEncoder, one: MediaEvaluationSet, queries: list[Item], documents: list[Item]
-) -> NDArray[np.float32]:
-    """``(q, d)``: every query with every document."""
-    reranker = Reranker(encoder.scorer)
-    return np.stack([reranker.score(query, documents) for query in queries])
+    model: Callable[[str], str]
+    _found: dict[str, NDArray[np.float64]] = field(default_factory=dict, init=False)
+
+    def __call__(
+        self,
+        encoder: PairEncoder,
+        one: MediaEvaluationSet,
+        queries: list[Item],
+        documents: list[Item],
+    ) -> NDArray[np.float64]:
+        """``(q, d)``: log-odds, and the retriever's order for what it leaves out, below them."""
+        reranker = Reranker(encoder.scorer)
+        if not one.retriever:
+            return np.stack([log_odds(reranker.score(query, documents)) for query in queries])
+        found = self._retrieved(one, queries, documents)
+        scores = found - _LEFT_OUT
+        for row, near, query in zip(scores, found, queries, strict=True):
+            best = np.argsort(-near, kind="stable")[: one.top]
+            judged = log_odds(reranker.score(query, [documents[i] for i in best]))
+            row[best] = judged + one.retriever_weight * near[best]
+        return scores
+
+    def _retrieved(
+        self, one: MediaEvaluationSet, queries: list[Item], documents: list[Item]
+    ) -> NDArray[np.float64]:
+        """``(q, d)`` scores of the set's retriever, computed once."""
+        if (key := repr(one)) not in self._found:
+            retriever = Embedder.from_pretrained(self.model(one.retriever))
+            scores = embedder_scores(retriever, one, queries, documents)
+            self._found[key] = scores.astype(np.float64)
+        return self._found[key]
