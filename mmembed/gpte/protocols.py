@@ -68,6 +68,11 @@ class TrainableEncoder(nn.Module):
         """Where batches have to be."""
         raise NotImplementedError
 
+    @property
+    def scale(self) -> Mapping[str, Tensor]:
+        """What the model's pretraining learned of its objective: ``log_scale``, ``bias``."""
+        return {}
+
     def collate(self, rows: Sequence[Row]) -> Any:
         """One batch of these rows on the model's device."""
         raise NotImplementedError

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mmembed.errors import TrainingError
+from mmembed.errors import ConfigError, TrainingError
 from mmembed.gpte.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from mmembed.gpte.data.batches import Batches, ExampleBatch
 from mmembed.gpte.objectives import build_objective, learned_parameters
@@ -34,7 +34,7 @@ from mmembed.gpte.wrapping import Wrapped, descend, prepare, sharded, whole_weig
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["Step", "Trainer"]
+__all__ = ["Step", "Trainer", "goal_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ class Trainer:
             batches.steps(stage.schedule.epochs) / accumulate
         )
         device = accelerator.device
-        goals = {name: _goal(config, encoder) for name, config in _objectives(stage).items()}
+        goals = {name: goal_of(config, encoder) for name, config in _objectives(stage).items()}
         self.learned = {f"objective{name}": goal.learned.to(device) for name, goal in goals.items()}
         follower = None
         if stage.momentum is not None:
@@ -323,9 +323,23 @@ def _objectives(stage: TrainStage) -> dict[int, Any]:
     return found
 
 
-def _goal(config: Any, encoder: TrainableEncoder) -> Goal:
+def goal_of(config: Any, encoder: TrainableEncoder) -> Goal:
+    """The objective, and what it learns at its start values.
+
+    Raises:
+        ConfigError: the config is wrong, or asks for a scale that the model's weights do not bring.
+    """
     objective = build_objective(config)
-    return Goal(objective, learned_parameters(objective, encoder.dim))
+    learned = learned_parameters(objective, encoder.dim)
+    if getattr(objective, "own_scale", False):
+        for name in learned:
+            if name not in encoder.scale:
+                raise ConfigError(
+                    f"objective: the model's weights bring no {name}: leave out own_scale, and set "
+                    "the start values"
+                )
+            learned[name].data.copy_(encoder.scale[name].detach().reshape(()))
+    return Goal(objective, learned)
 
 
 def _reads_states(objective: Any) -> bool:

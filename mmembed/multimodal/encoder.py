@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmembed.backbones.base import module_of
 from mmembed.embedder import Embedder, OwnHeads
@@ -60,6 +60,11 @@ class MediaEncoder(TrainableEncoder):
     @property
     def device(self) -> torch.device:
         return next(self.full.parameters()).device
+
+    @property
+    def scale(self) -> Mapping[str, Tensor]:
+        found: Mapping[str, Tensor] = getattr(self.full, "scale", {})
+        return found
 
     def collate(self, rows: Sequence[Row]) -> RoutedBatch:
         """One batch of these rows on the model's device."""

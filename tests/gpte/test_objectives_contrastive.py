@@ -254,6 +254,16 @@ def test_siglip() -> None:
     check(ours, expected, leaves(columns))
 
 
+def test_the_scale_of_siglip_has_no_limit() -> None:
+    columns = batch(0)
+    q, p = units(columns)
+    t, b = torch.tensor(117.3).log(), torch.tensor(-12.9)
+    columns.shared = {"log_scale": t, "bias": b}
+    z = 2 * torch.eye(N, dtype=torch.float64) - 1
+    expected = -F.logsigmoid(z * (t.double().exp() * q @ p.T + b)).sum() / N
+    torch.testing.assert_close(Sigmoid()(columns).total.double(), expected)
+
+
 def test_own_negatives_only() -> None:
     columns = batch()
     q, p, n = units(columns)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Self
 
-from torch import nn
+from torch import Tensor, nn
 
 from mmembed.backbones.towers.model import TowerSettings
 from mmembed.backbones.towers.transformers_towers import TransformersTowers
@@ -29,6 +30,12 @@ class Align(TransformersTowers):
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
         return self
+
+    @property
+    def scale(self) -> Mapping[str, Tensor]:
+        """Of the temperature, which the checkpoint holds as it is."""
+        temperature: Tensor = self.model.temperature
+        return {"log_scale": -temperature.log()}
 
     @property
     def picture_tokens(self) -> int:

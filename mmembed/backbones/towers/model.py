@@ -166,6 +166,14 @@ class TwoTowers(nn.Module):
         )
 
     @property
+    def scale(self) -> Mapping[str, Tensor]:
+        """The logarithm of the scale of cosines in the model's own loss, and its bias."""
+        model = getattr(self, "model", None)
+        names = {"log_scale": "logit_scale", "bias": "logit_bias"}
+        found = {ours: getattr(model, own, None) for ours, own in names.items()}
+        return {name: value for name, value in found.items() if value is not None}
+
+    @property
     def prompts(self) -> Mapping[str, str]:
         return dict(self.settings.instructions)
 

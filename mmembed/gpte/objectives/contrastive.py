@@ -63,6 +63,8 @@ class Contrastive(ABC):
     Attributes:
         temperature: scores are divided by it; the start value if it is learned.
         learn_temperature: learn its logarithm (CLIP); the scale is kept at ``max_scale`` or less.
+        own_scale: start what is learned where the weights of a pretrained model left it, in place
+            of the values here; an error if they bring none.
         score: cosine or dot product of dense vectors, dot product of sparse ones, or MaxSim of
             token vectors (summed, or averaged over the query's tokens).
         directions: what is scored: queries against documents (required, it holds the positive),
@@ -82,6 +84,7 @@ class Contrastive(ABC):
 
     temperature: float = 0.05
     learn_temperature: bool = False
+    own_scale: bool = False
     max_scale: float = 100.0
     score: Score = "cosine"
     directions: tuple[Direction, ...] = ("q2d",)
@@ -99,6 +102,8 @@ class Contrastive(ABC):
     def __post_init__(self) -> None:
         if not self.temperature > 0:
             raise ConfigError(f"a temperature is positive, not {self.temperature}")
+        if self.own_scale and not self.learn_temperature:
+            raise ConfigError("own_scale is where a learned temperature starts: learn_temperature")
         if "q2d" not in self.directions:
             raise ConfigError("directions must hold 'q2d', which is where the positive pair is")
         if self.partition == "direction" and {"q2q", "d2d"} & set(self.directions):

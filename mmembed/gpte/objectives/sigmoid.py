@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -27,6 +28,7 @@ class Sigmoid(Contrastive):
 
     temperature: float = 0.1
     learn_temperature: bool = True
+    max_scale: float = math.inf  # published ones end above CLIP's 100
     bias: float = -10.0
 
     name: ClassVar[str] = "sigmoid"

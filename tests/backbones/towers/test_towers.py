@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,10 @@ from mmembed.backbones.towers.model import TowerSettings
 from mmembed.backbones.towers.tiny import TINY_TOWERS, tiny_towers
 from mmembed.backbones.towers.transformers_towers import TransformersTowers
 from mmembed.errors import ConfigError, InputError, ModelLoadError
+from mmembed.gpte.trainer import goal_of
 from mmembed.inputs.decoded import DecodedItem, Frames, Page
+from mmembed.multimodal.config import MediaEncoderConfig
+from mmembed.multimodal.encoder import start_media_encoder
 
 SPOKEN = ["two dogs", "a red bicycle leans on a wall", "word " * 100]
 TEXTS = [*SPOKEN, ""]
@@ -297,6 +301,36 @@ def test_threads_give_the_serial_vectors(folder: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         for got in pool.map(lambda _: model.encode(inputs), range(16)):
             np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("name", ["align", "clip", "siglip", "siglip2"])
+def test_a_learned_scale_starts_where_the_weights_left_it(
+    name: str, tower_folders: Callable[[str], Path]
+) -> None:
+    encoder = start_media_encoder(
+        MediaEncoderConfig(str(tower_folders(name)), family=name, train="all")
+    )
+    model: Any = encoder.full.model
+    with torch.no_grad():
+        if name == "align":
+            model.temperature.fill_(0.05)
+        else:
+            model.logit_scale.fill_(math.log(20.0))
+        if name.startswith("siglip"):
+            model.logit_bias.fill_(-7.0)
+    kind = "sigmoid" if name.startswith("siglip") else "infonce"
+    config = {"name": kind, "learn_temperature": True, "own_scale": True}
+    learned = {k: float(v.detach()) for k, v in goal_of(config, encoder).learned.items()}
+    bias = {"bias": -7.0} if kind == "sigmoid" else {}
+    assert learned == pytest.approx({"log_scale": math.log(20.0), **bias})
+
+
+def test_weights_without_a_scale_cannot_give_one(tower_folders: Callable[[str], Path]) -> None:
+    encoder = start_media_encoder(MediaEncoderConfig(str(tower_folders("clip")), train="all"))
+    with pytest.raises(ConfigError, match="bring no bias"):
+        goal_of({"name": "sigmoid", "own_scale": True}, encoder)
+    with pytest.raises(ConfigError, match="learn_temperature"):
+        goal_of({"name": "infonce", "own_scale": True}, encoder)
 
 
 @pytest.mark.parametrize("name", MATCHING)
