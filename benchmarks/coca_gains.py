@@ -3,8 +3,8 @@
     python benchmarks/coca_gains.py --data ../shared/data [--seeds 0 1 2]
 
 The small start of ``media_gains.py`` has no decoder that writes captions, so CoCa starts from
-towers and a decoder of random weights (``tiny_towers``), and reads the images themselves. Data,
-steps, batch, learning rate and test set are those of ``media_gains.py``, whose result it adds to.
+towers and a decoder of random weights (``tiny_towers``), and reads the images themselves. Steps,
+batch and learning rate are those of ``recipes.json``, which it adds to.
 Plain InfoNCE learns from the same start, for as many steps in one stage.
 """
 
@@ -20,7 +20,7 @@ import torch
 from machine import RESULTS, write_result
 from media_data import write_rows
 from media_gains import RECIPES, run
-from media_recipes import PAIRS, POINTS
+from media_recipes import POINTS
 
 from mmembed.backbones.towers.tiny import tiny_towers
 from mmembed.gpte.config import CheckpointConfig
@@ -33,6 +33,7 @@ from mmembed.multimodal.config import (
 from mmembed.multimodal.stage import MediaTrainStage
 from mmembed.multimodal.stages import MEDIA_STAGES
 
+PAIRS = 40  # test rows, every one with every one
 NAME, PLAIN = "coca", "infonce T-I coca"
 OBJECTIVE = {"name": "infonce", "temperature": 0.02, "masks": ["duplicates"]}
 

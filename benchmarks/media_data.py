@@ -1,8 +1,8 @@
 """Training and test rows for multimodal recipes, over openly licensed sets of ``../shared/data``.
 
 Names with photos of groceries (MIT), exercises (Unlicense) and emoji (OFL), in every combination
-that the recipes ask for; clips and pages are those of ``data/multimodal``. No medium is in both
-halves. Files have the names of ``data/multimodal``, and hold kept pictures in the place of media:
+that the recipes ask for; clips and pages are those of ``data/multimodal``. No medium is in two
+parts. Files have the names of ``data/multimodal``, and hold kept pictures in the place of media:
 a clip is two pictures, a page its picture beside its text layer.
 """
 
@@ -19,6 +19,7 @@ from typing import Any
 from held_out import lines
 from PIL import Image
 
+from mmembed.evaluation.splits import held_out
 from mmembed.inputs.budget import MediaBudget
 from mmembed.inputs.decode import decode_item
 from mmembed.inputs.decoded import Frames, Page
@@ -28,19 +29,23 @@ __all__ = ["write_rows"]
 
 ROOT = Path(__file__).resolve().parents[1]
 SETS = ("emoji_noto", "grocery_store", "free_exercise_db")
-PARTS = ("train", "test")
+PARTS = ("train", "dev", "test")
+DEV_IMAGES, DEV_PAGES = 0.15, 0.25  # of the training ones, whose rows choose learning rates
 Keep = Callable[[list[Path]], list[Path]]
 Row = dict[str, Any]
 
 
 def write_rows(data: Path, folder: Path, keep: Keep) -> Path:
-    """The folder with a file a kind of task and half, written once."""
+    """The folder with a file a kind of task and part, written once."""
     if (folder / "done").exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     found = [row for name in SETS for row in read_captioned(name, data)]
+    known = [row for row in found if row.split == "train"]
+    dev = {row.image for row in held_out(known, lambda row: str(row.image), share=DEV_IMAGES)}
     for part in PARTS:
-        rows = [row for row in found if row.split == part]
+        rows = [row for row in found if (row.image in dev) == (part == "dev")]
+        rows = [row for row in rows if part == "dev" or row.split == part]
         kinds = dict(_kinds(data, rows))
         for kind in ("T-VD", "T-V", "V-T", "VT-V"):
             kinds[kind] = list(_samples(kind, part, folder / "media"))
@@ -129,10 +134,23 @@ def _skin_tones(data: Path, rows: Iterable[Captioned]) -> Iterator[Row]:
 
 
 def _samples(kind: str, part: str, folder: Path) -> Iterator[Row]:
-    """Rows of ``data/multimodal`` with images in the place of clips and pages."""
+    """Rows of ``data/multimodal`` with images in the place of clips and pages.
+
+    Clips are too few for a development part.
+    """
     source = ROOT / "data" / "multimodal"
-    for row in lines(source / f"{kind}-{part}.jsonl"):
+    rows = lines(source / f"{kind}-{'test' if part == 'test' else 'train'}.jsonl")
+    if part != "test":
+        pages = {row["positive"]["document"]: row for row in rows if kind == "T-VD"}
+        dev = set(held_out(pages, str, share=DEV_PAGES)) if pages else set()
+        rows = [row for row in rows if (_page_of(row) in dev) == (part == "dev")]
+    for row in rows:
         yield {side: _as_images(row[side], source, folder) for side in ("query", "positive")}
+
+
+def _page_of(row: Row) -> str:
+    target = row["positive"]
+    return str(target.get("document", "")) if isinstance(target, dict) else ""
 
 
 def _as_images(item: Any, source: Path, folder: Path) -> Any:

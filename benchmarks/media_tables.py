@@ -1,4 +1,4 @@
-"""The page of benchmarks/results/recipes.json.
+"""The page of benchmarks/results/recipes_aligned.json and recipes.json.
 
 python benchmarks/media_tables.py    # writes benchmarks/results/recipes.md
 """
@@ -14,26 +14,41 @@ from machine import RESULTS
 
 PAGE = RESULTS / "recipes.md"
 _WORDS = ("wins", "loses", "undecided", "too few seeds")
-_HEAD = """# Real runs of the multimodal recipes
+_ALIGNED = """# Real runs of the multimodal recipes
 
-Written by `python benchmarks/media_tables.py` from `recipes.json`, which
-`python benchmarks/media_gains.py` measures; that file says what all runs share, and what stands in
-for what. nDCG@10 is of test rows whose media no run trained on; where a recipe has several test
-sets it is their mean. Where a recipe ends in a reranker, the test set is {pairs} queries and their
+Written by `python benchmarks/media_tables.py`. nDCG@10 is of test rows whose media no run trained
+on; where a recipe has several test sets it is their mean. **Plain** is InfoNCE on the recipe's own
+pairs in one stage, from the same start and seed, at the same budget. The margin is the mean over
+seeds of recipe less plain, and in brackets its standard error. A recipe wins or loses where every
+seed agrees and the margin is more than two standard errors; all else is undecided. One small start,
+short runs: this says which way an idea pulls here, not how good the published system is.
+
+## From a start that knows words and pictures
+
+Of `recipes_aligned.json`, which `python benchmarks/media_gains.py` measures; that file says what
+all runs share, and what stands in for what. Published recipes go on from weights that know words
+and pictures, and so do these: the start is the small model after plain InfoNCE on names and photos.
+Each run has {steps} steps of {batch} rows in all its stages together; the first seed's development
+rows choose its learning rate of {rates}. Rerankers order the {shortlist} documents that an embedder
+finds for each of {asked} queries. The recipes that are not here have not been run in this way yet.
+"""
+_HEAD = """## From an untrained connector
+
+Of `recipes.json`, measured before: at one learning rate, from a start that knows no pictures, which
+masks of false negatives, judges and hard negatives take for granted. The recipes of rerankers
+ordered all documents then, by heads of a few steps; jina_v4 drew its pages by their number, and
+mined none; the last stage of qwen3_vl_embedding was taught by the model itself, so nothing could be
+learned there, and its merge was not measured; temperatures started at the papers' values for
+training from nothing. Where a recipe ends in a reranker, the test set is {pairs} queries and their
 targets, every one with every one.
 
 Each run has {steps} steps of {batch} rows in all its stages together, at a learning rate of {lr}.
-**Plain** is InfoNCE on the recipe's own pairs in one stage, from the same start and seed, at the
-same budget. The margin is the mean over seeds of recipe less plain, and in brackets its standard
-error. Teachers, miners and judges are the model that plain InfoNCE on names and photos gives;
+Teachers, miners and judges are the model that plain InfoNCE on names and photos gives;
 rerankers, and what learns from texts alone, start from it. A reranker reads query and document as
 one sequence, and answers by the words yes and no. A clip is two pictures, a page its picture and
 its text layer. CoCa needs a decoder that writes captions, so it starts from small towers of random
 weights and reads the images themselves (`python benchmarks/coca_gains.py`: same data, same budget);
 its start and its first stage rank by the likelihood of the caption.
-A recipe wins or loses where every seed agrees and the margin is more than two standard errors; all
-else is undecided. One small start, short runs: this says which way an idea
-pulls here, not how good the published system is.
 """
 
 
@@ -74,14 +89,27 @@ def verdict(margins: Sequence[float]) -> str:
     return "loses" if sure and all(one < 0 for one in margins) else "undecided"
 
 
-def page(result: Mapping[str, Any]) -> str:
-    """The whole page."""
+def page(aligned: Mapping[str, Any], empty: Mapping[str, Any]) -> str:
+    """The whole page.
+
+    Args:
+        aligned: runs from a start that knows words and pictures.
+        empty: those from an untrained connector.
+    """
+    budget = aligned["budget"]
+    rates = " or ".join(f"{rate:g}" for rate in budget["rates"])
+    told = {key: aligned[key] for key in ("asked", "shortlist")}
+    lines = [_ALIGNED.format(**{**budget, "rates": rates}, **told), *_tables(aligned)]
+    lines += ["", _HEAD.format(**empty["budget"], pairs=empty["pairs"]), *_tables(empty)]
+    return "\n".join(lines) + "\n"
+
+
+def _tables(result: Mapping[str, Any]) -> list[str]:
     rows = rows_of(result)
-    lines = [_HEAD.format(**result["budget"], pairs=result["pairs"])]
     named = {word: [r["name"] for r in rows if r["verdict"] == word] for word in _WORDS}
     run = {row["name"] for row in rows}
     named["not run"] = sorted(set(result["plain"]) - run)
-    lines += [f"- {word}: {', '.join(names)}" for word, names in named.items() if names]
+    lines = [f"- {word}: {', '.join(names)}" for word, names in named.items() if names]
     lines += [
         "",
         "| recipe | test sets | seeds | start | plain | recipe | over start | over plain | |",
@@ -96,24 +124,29 @@ def page(result: Mapping[str, Any]) -> str:
         )
     lines += [
         "",
-        "## Curves",
-        "",
         "nDCG@10 by steps of all stages so far, and the loss every twenty steps; the first seed.",
         "",
         "| run | nDCG@10 | loss |",
         "|---|---|---|",
     ]
     for name, runs in sorted(result["runs"].items()):
+        if not runs:
+            continue
         first = runs[min(runs)]
         scores = ", ".join(f"{step}: {value:.3f}" for step, value in first["curve"])
         losses = ", ".join(f"{step}: {value:g}" for step, value in first["losses"])
         lines.append(f"| {name} | {scores} | {losses} |")
-    return "\n".join(lines) + "\n"
+    return lines
+
+
+def read(name: str) -> dict[str, Any]:
+    """A result."""
+    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return found
 
 
 def main() -> None:
-    result = json.loads((RESULTS / "recipes.json").read_text(encoding="utf-8"))
-    PAGE.write_text(page(result), encoding="utf-8")
+    PAGE.write_text(page(read("recipes_aligned"), read("recipes")), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -149,8 +149,10 @@ _load_composed = composed_loading.load_composed
 
 def _load(folder: Path) -> ComposedVLM:
     about = read_json(folder / "config.json")
-    if "channels" in about["connector"]:  # mini itself, which teaches texts
-        return _load_composed(folder)
+    if "channels" in about["connector"]:  # mini itself, which teaches
+        mini = _load_composed(folder)
+        read: Any = (KeptTower(), mini.connector, mini.text, mini.tokenizer, mini.settings)
+        return ComposedVLM(*read).eval()
     projector = Projector(ProjectorShape(**about["connector"]))
     file = folder / "connector.safetensors"
     load_exactly(projector, read_safetensors(file), str(file))

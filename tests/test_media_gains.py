@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import coca_gains
 import media_gains
 from machine import RESULTS
-from media_recipes import PAIRS, Setting, at_size, plain
-from media_tables import page, rows_of, verdict
+from media_recipes import ASKED, Setting, at_size, plain
+from media_tables import page, read, rows_of, verdict
 from small_vlm import CHANNELS, SIDES, small_models, start_folder
 
 from mmembed import Embedder
@@ -28,7 +28,7 @@ FILES = sorted(media_gains.RECIPES.glob("*.yaml"))
 
 
 def setting(folder: Path) -> Setting:
-    return Setting(folder / "start", folder / "aligned", folder, 4, 4, 1e-3, seed=3)
+    return Setting(folder / "start", folder, 4, 4, 1e-3, seed=3)
 
 
 def names(objective: Any) -> list[str]:
@@ -70,7 +70,7 @@ def test_the_start_is_a_model_that_trains_and_loads_again(tmp_path: Path) -> Non
         Image.fromarray(values.view(np.uint8).reshape(*SIDES, 3)).save(file)
         rows.append({"query": f"thing {i}", "positive": {"image": str(file)}})
     text = "".join(json.dumps(row) + "\n" for row in rows)
-    for part in ("train", "test"):
+    for part in ("train", "dev", "test"):
         (tmp_path / f"T-I-{part}.jsonl").write_text(text, encoding="utf-8")
     start_folder(tmp_path / "start", [tmp_path / f"{i}.png" for i in range(6)], 0)
     source = {"path": "data/multimodal/T-I-train.jsonl"}
@@ -119,9 +119,10 @@ def test_a_verdict_needs_every_seed() -> None:
 
 
 def test_the_page_is_that_of_the_results() -> None:
-    result = json.loads((RESULTS / "recipes.json").read_text(encoding="utf-8"))
-    assert (RESULTS / "recipes.md").read_text(encoding="utf-8") == page(result)
-    assert result["pairs"] == PAIRS
-    known = set(result["plain"])
-    assert known == {file.stem for file in FILES}
-    assert {row["name"] for row in rows_of(result)} <= known
+    results = [read("recipes_aligned"), read("recipes")]
+    assert (RESULTS / "recipes.md").read_text(encoding="utf-8") == page(*results)
+    assert results[0]["asked"] == ASKED
+    for result in results:
+        known = set(result["plain"])
+        assert known == {file.stem for file in FILES}
+        assert {row["name"] for row in rows_of(result)} <= known
