@@ -15,7 +15,10 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import NamedTuple
 
-from codeembed.cut import Sizes, Unit, heading_units, pack, row_units, segments, tree_units
+import numpy as np
+import numpy.typing as npt
+
+from codeembed.cut import Sizes, Units, heading_units, pack, row_units, segments, tree_units
 from codeembed.languages import Language, detect, language, pack_language
 from codeembed.notebook import MARK
 from codeembed.outline import Definition, Outline, code_outline, markdown_outline
@@ -34,7 +37,7 @@ CountTokens = Callable[[list[str]], list[int]]
 A counter whose ``rows_add_up`` is true may also have ``of_rows``: see :data:`CountRows`.
 """
 
-CountRows = Callable[[bytes, Sequence[int]], list[int]]
+CountRows = Callable[[bytes, npt.NDArray[np.int64]], list[int]]
 """Tokens of each row of a file without special tokens, given where rows start and the file ends."""
 
 _MIN_ROOM = 8
@@ -149,11 +152,11 @@ class Chunker:
         """
         source = Source(data)
         name = language_name or detect(path, data[:4096])
-        tokens = self._of_rows(source.data, source.row_starts)
+        tokens = self._of_rows(source.data, source.starts)
         sizes = Sizes(tokens, self.max_tokens - self._special)
         outline, units, method = self._structure(source, name, sizes)
         parts = [
-            part for segment in segments(units, outline, sizes) for part in pack(segment, sizes)
+            part for run in segments(units, outline, sizes) for part in pack(units, *run, sizes)
         ]
         block = "block" if method is Method.TREE else "text"
         label = _Labeller(source, outline, path, block)
@@ -186,9 +189,7 @@ class Chunker:
                 tokens=tokens,
             )
 
-    def _structure(
-        self, source: Source, name: str, sizes: Sizes
-    ) -> tuple[Outline, list[Unit], Method]:
+    def _structure(self, source: Source, name: str, sizes: Sizes) -> tuple[Outline, Units, Method]:
         method = Method.LINES
         lang = language(name)
         if name == "notebook" and source.data.startswith(MARK):
@@ -209,9 +210,9 @@ class Chunker:
         if name == "markdown":
             outline = markdown_outline(source)
             return outline, heading_units(source, outline), Method.HEADINGS
-        return Outline(), row_units(source, 0, source.row_count, 0), method
+        return Outline(), row_units(source), method
 
-    def _apart(self, source: Source, lang: Language, sizes: Sizes) -> tuple[Outline, list[Unit]]:
+    def _apart(self, source: Source, lang: Language, sizes: Sizes) -> tuple[Outline, Units]:
         """Outline and units from another process, where a grammar may hang or crash."""
         rows = range(source.row_count)
         tokens = [sizes.of(row, row + 1) for row in rows]
@@ -221,12 +222,12 @@ class Chunker:
         )
         return outline, units
 
-    def _by_row(self, data: bytes, starts: Sequence[int]) -> list[int]:
+    def _by_row(self, data: bytes, starts: npt.NDArray[np.int64]) -> list[int]:
         """Tokens of every row; rows such as ``else:`` are counted once a process."""
         known = self._row_tokens
         if len(known) > _CACHED_ROWS:
             known.clear()
-        rows = [data[start:end] for start, end in pairwise(starts)]
+        rows = [data[start:end] for start, end in pairwise(starts.tolist())]
         new = list({row for row in rows if row not in known})
         counts = self._count([row.decode("utf-8", "replace") for row in new])
         known.update((row, count - self._special) for row, count in zip(new, counts, strict=True))

@@ -8,17 +8,18 @@ places and none leaves a scrap. (cAST, Zhang et al. 2025, merges greedily.)
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
+from codeembed.definitions import end_row
 from codeembed.outline import Outline
 from codeembed.source import Source
 
 if TYPE_CHECKING:
     import tree_sitter
 
-__all__ = ["Sizes", "Unit", "heading_units", "pack", "row_units", "segments", "tree_units"]
+__all__ = ["Sizes", "Units", "heading_units", "pack", "row_units", "segments", "tree_units"]
 
 # A piece of a segment smaller than this share of the limit joins its neighbour.
 _SMALL = 0.15
@@ -31,18 +32,16 @@ _SCRAP_COST = 0.5
 _TAB = 4
 
 
-class Unit(NamedTuple):
-    """Rows that stay together.
+class Units(NamedTuple):
+    """Runs of rows that stay together, one after the other without gaps.
 
     Attributes:
-        first: First row.
-        end: Row after the last.
-        depth: How deep in the file's structure the cut before ``first`` lies; 0 is the top.
+        rows: The first row of each, and the row after the last.
+        depths: How deep in the file's structure the cut before each lies; 0 is the top.
     """
 
-    first: int
-    end: int
-    depth: int
+    rows: list[int]
+    depths: list[int]
 
 
 class Sizes:
@@ -66,80 +65,75 @@ class Sizes:
         return self.before[end] - self.before[first] <= self.limit
 
 
-def tree_units(
-    root: tree_sitter.Node, source: Source, outline: Outline, sizes: Sizes
-) -> list[Unit]:
-    """The parts of a syntax tree that fit, found by opening every part that does not.
-
-    A node keeps the children that it was asked for: give the same root as to what found the
-    outline.
-    """
-    units: list[Unit] = []
-    stack = [(0, source.row_count, 0, [root])]
+def tree_units(root: tree_sitter.Node, source: Source, outline: Outline, sizes: Sizes) -> Units:
+    """The parts of a syntax tree that fit, found by opening every part that does not."""
+    cuts = {0: 0}
+    end = source.row_count
+    stack = [] if sizes.fits(0, end) else [(0, end, 0, [root])]
     while stack:
         first, end, depth, nodes = stack.pop()
-        if sizes.fits(first, end):
-            units.append(Unit(first, end, depth))
-            continue
-        groups = _open(nodes, first, end, outline.attached)
+        nodes, groups = _open(nodes, first, end, outline.attached)
         if len(groups) == 1:
-            units.extend(row_units(source, first, end, depth))
+            cuts.update(_row_cuts(source, first, end, depth))
             continue
-        for (start, members), (stop, _) in pairwise([*groups, (end, [])]):
+        for (start, at), (stop, to) in pairwise([*groups, (end, len(nodes))]):
             below = depth if start == first else depth + 1
-            if sizes.fits(start, stop):
-                units.append(Unit(start, stop, below))
-            else:
-                stack.append((start, stop, below, members))
-    units.sort()
-    return units
+            cuts[start] = below
+            if not sizes.fits(start, stop):
+                stack.append((start, stop, below, nodes[at:to]))
+    return _units(cuts, source)
+
+
+def _units(cuts: Mapping[int, int], source: Source) -> Units:
+    rows = sorted(cuts)
+    return Units([*rows, source.row_count], [cuts[row] for row in rows])
 
 
 def _open(
     nodes: list[tree_sitter.Node], first: int, end: int, attached: frozenset[int]
-) -> list[tuple[int, list[tree_sitter.Node]]]:
-    """The nodes, or what is inside them, in groups that share no row: ``(first row, nodes)``.
+) -> tuple[list[tree_sitter.Node], list[tuple[int, int]]]:
+    """The nodes, or what is inside them, and the groups of them that share no row.
 
-    One group only means that there is nothing to open.
+    A group is its first row and the index of its first node. One group only means that there is
+    nothing to open.
     """
     while True:
-        groups: list[tuple[int, list[tree_sitter.Node]]] = [(first, [])]
-        tall: list[tree_sitter.Node] = []
-        covered = first
-        for node in nodes:
+        groups = [(first, 0)]
+        covered = first + 1
+        for index, node in enumerate(nodes):
             row = node.start_point[0]
+            if covered <= row < end and row - 1 not in attached:
+                groups.append((row, index))
             last, column = node.end_point
             # As in end_row, which would take as long as all the rest.
             if column or last == row:
                 last += 1
-            if covered <= row < end and row > first and row - 1 not in attached:
-                groups.append((row, []))
-            groups[-1][1].append(node)
             if last > covered:
                 covered = last
-            if last - row > 1:
-                tall.append(node)
-        if len(groups) > 1 or not any(node.child_count for node in tall):
-            return groups
+        if len(groups) > 1:
+            return nodes, groups
         # In a single group the nodes of one row share it with the tall ones, so that they begin no
         # row: they can be left behind, which keeps deep chains linear.
+        tall = [node for node in nodes if end_row(node) - node.start_point[0] > 1]
         nodes = [child for node in tall for child in node.children]
+        if not nodes:
+            return nodes, groups
 
 
-def row_units(source: Source, first: int, end: int, depth: int) -> list[Unit]:
+def row_units(source: Source) -> Units:
     """One unit a row; a cut is best after a blank row and where the indentation is least."""
-    units = []
-    after_blank = True
-    for row in range(first, end):
-        if source.is_blank[row] and row > first:
-            after_blank = True
-            continue
-        below = depth + 1 + _indent(source.rows[row]) + (0 if after_blank else 1)
-        units.append(Unit(row, row + 1, depth if row == first else below))
-        after_blank = False
-    # Blank rows belong to the unit above them, so that units are without gaps.
-    ends = [unit.first for unit in units[1:]] + [end] * bool(units)
-    return [Unit(unit.first, stop, unit.depth) for unit, stop in zip(units, ends, strict=True)]
+    return _units(dict(_row_cuts(source, 0, source.row_count, 0)), source)
+
+
+def _row_cuts(source: Source, first: int, end: int, depth: int) -> Iterator[tuple[int, int]]:
+    """Where these rows may be cut, and how deep; blank rows belong to what is above them."""
+    yield first, depth
+    after_blank = False
+    for row in range(first + 1, end):
+        is_blank = source.is_blank[row]
+        if not is_blank:
+            yield row, depth + 1 + _indent(source.rows[row]) + (not after_blank)
+        after_blank = is_blank
 
 
 def _indent(row: bytes) -> int:
@@ -147,81 +141,84 @@ def _indent(row: bytes) -> int:
     return len(head) // _TAB
 
 
-def heading_units(source: Source, outline: Outline) -> list[Unit]:
+def heading_units(source: Source, outline: Outline) -> Units:
     """One unit a row, where the cut before a heading is as deep as its level."""
     levels = {section.first: len(section.word) for section in outline.definitions}
-    return [
-        Unit(unit.first, unit.end, levels.get(unit.first, unit.depth + 7))
-        for unit in row_units(source, 0, source.row_count, 0)
-    ]
+    rows, depths = row_units(source)
+    deepened = zip(rows, depths, strict=False)
+    return Units(rows, [levels.get(row, depth + 7) for row, depth in deepened])
 
 
-def segments(units: list[Unit], outline: Outline, sizes: Sizes) -> Iterator[list[Unit]]:
+def segments(units: Units, outline: Outline, sizes: Sizes) -> Iterator[tuple[int, int]]:
     """Runs of units that no chunk may cross: each side of every definition too big for one chunk.
 
-    A run too small for a chunk of its own joins a neighbour inside the same definition.
+    A run is given as the index of its first unit and that after its last. One too small for a
+    chunk of its own joins a neighbour inside the same definition.
     """
-    rows = [unit.first for unit in units]
+    rows, depths = units
+    count = len(depths)
     edges: set[int] = set()
-    for definition in outline.definitions:
-        if not sizes.fits(definition.first, definition.end):
-            # The header of a namespace goes with whatever is beside it.
-            starts = () if definition.kind == "module" else (definition.first,)
-            edges.update(bisect_left(rows, row) for row in (*starts, definition.end))
+    if not sizes.fits(0, rows[-1]):
+        for definition in outline.definitions:
+            if not sizes.fits(definition.first, definition.end):
+                # The header of a namespace goes with whatever is beside it.
+                starts = () if definition.kind == "module" else (definition.first,)
+                edges.update(bisect_left(rows, row, 0, count) for row in (*starts, definition.end))
     kept = [0]
-    for edge in [*sorted(edges - {0, len(units)}), len(units)]:
-        depth = units[edge].depth if edge < len(units) else -1
+    for edge in [*sorted(edges - {0, count}), count]:
+        depth = depths[edge] if edge < count else -1
         while kept[-1] != edge:
             last = kept[-1]
-            size = sizes.of(units[last].first, units[edge - 1].end)
-            if size >= _SMALL * sizes.limit or (last == 0 and edge == len(units)):
+            size = sizes.of(rows[last], rows[edge])
+            if size >= _SMALL * sizes.limit or (last == 0 and edge == count):
                 kept.append(edge)
-            elif last and depth < units[last].depth:
+            elif last and depth < depths[last]:
                 kept.pop()
             else:
                 break
-    if kept[-1] != len(units):
-        kept.append(len(units))
-    for start, stop in pairwise(kept):
-        yield units[start:stop]
+    if kept[-1] != count:
+        kept.append(count)
+    yield from pairwise(kept)
 
 
-def pack(units: list[Unit], sizes: Sizes) -> list[tuple[int, int]]:
-    """Row ranges ``(first, end)`` of the chunks; one that does not fit is a single unit.
+def pack(units: Units, begin: int, end: int, sizes: Sizes) -> list[tuple[int, int]]:
+    """Row ranges ``(first, end)`` of the chunks of a run of units.
 
-    Dynamic programming over cuts: few chunks, cut at shallow places, none of them a scrap.
+    Dynamic programming over cuts: few chunks, cut at shallow places, none of them a scrap. A chunk
+    that does not fit is a single unit.
     """
-    if units and sizes.fits(units[0].first, units[-1].end):
-        return [(units[0].first, units[-1].end)]
+    rows = units.rows[begin : end + 1]
+    if sizes.fits(rows[0], rows[-1]):
+        return [(rows[0], rows[-1])]
     limit = sizes.limit
-    top = min((unit.depth for unit in units), default=0)
-    begins = [sizes.before[unit.first] for unit in units]
-    best = [0.0]
+    depths = units.depths[begin:end]
+    top = min(depths)
+    depths[0] = top
+    before = [sizes.before[row] for row in rows]
+    best = 0.0
     came_from = [0]
     # What a chunk that begins with a unit costs at least, with all that comes before it.
     costs: list[float] = []
     lowest = 0
-    for stop, unit in enumerate(units, start=1):
-        depth = unit.depth - top if stop > 1 else 0
-        costs.append(best[-1] + 1.0 + min(_MAX_DEPTH_COST, _DEPTH_COST * depth))
-        end = sizes.before[unit.end]
-        while lowest < stop - 1 and end - begins[lowest] > limit:
+    for last, depth in enumerate(depths):
+        costs.append(best + 1.0 + min(_MAX_DEPTH_COST, _DEPTH_COST * (depth - top)))
+        stop = before[last + 1]
+        while lowest < last and stop - before[lowest] > limit:
             lowest += 1
-        cost, choice = float("inf"), stop - 1
-        for start, candidate in enumerate(costs[lowest:], lowest):
-            if candidate > cost:
-                continue
-            empty = 1.0 - (end - begins[start]) / limit
-            if empty > 0.0:
-                candidate += _SCRAP_COST * empty * empty
-            if candidate <= cost:
-                cost, choice = candidate, start
-        best.append(cost)
-        came_from.append(choice)
+        best = float("inf")
+        for start in range(lowest, last + 1):
+            cost = costs[start]
+            if cost <= best:
+                empty = 1.0 - (stop - before[start]) / limit
+                if empty > 0.0:
+                    cost += _SCRAP_COST * empty * empty
+                if cost <= best:
+                    # From here on, an earlier start costs more: its scrap shrinks by less.
+                    best, lowest = cost, start
+        came_from.append(lowest)
     chunks = []
-    stop = len(units)
-    while stop:
-        start = came_from[stop]
-        chunks.append((units[start].first, units[stop - 1].end))
-        stop = start
+    at = len(depths)
+    while at:
+        chunks.append((rows[came_from[at]], rows[at]))
+        at = came_from[at]
     return chunks[::-1]

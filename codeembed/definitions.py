@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,8 +19,8 @@ __all__ = ["Found", "definitions_in", "end_row", "own_rows", "symbol"]
 _MAX_NAME = 120
 _ATTACHED = frozenset({"comment", "attached"})
 _NOT_KINDS = _ATTACHED | {"name", "owner"}
-# Of a query: the kind of node after a bracket that opens, or nothing at one that closes.
-_BRACKET = re.compile(r"\((\w+)|\)")
+# Of a query: a kind of node, the field of its name, and what it is captured as.
+_PLAIN = re.compile(r"^\((\w+)(?: (\w+): \(_\) @name)?\) @(\w+)$", re.MULTILINE)
 
 
 class Found(NamedTuple):
@@ -46,20 +45,43 @@ def definitions_in(
     """What source code defines, also inside ERROR nodes, and its rows of comments and decorators.
 
     A query over a whole tree takes a third as long as the parse. Where every definition has a
-    keyword, only nodes that hold one are looked at, and rows that look like comments are taken for
-    such; one in a long string does no harm.
+    keyword, only what the keywords stand in is looked at, and rows that look like comments are
+    taken for such; one in a long string does no harm.
     """
     import tree_sitter
 
-    query = definition_query(language, language.entry_for(source.data))
-    cursor = tree_sitter.QueryCursor(query)
+    entry = language.entry_for(source.data)
+    cursor = tree_sitter.QueryCursor(definition_query(language, entry))
+    if not language.keywords:
+        return _captured(cursor, [root], source)
+    plain = _plain_patterns(language, entry)
+    # What a keyword stands in, else what is directly inside of that, may be a definition.
+    cursor.set_max_start_depth(1)
+    others = []
     found: list[Found] = []
+    attached = set(source.rows_that_begin_with(language.line_comment))
+    for node in _at_keywords(root, source.data, language.keywords, plain):
+        kind, field = plain.get(node.kind_id, ("", 0))
+        if not kind:
+            others.append(node)
+        elif kind in _ATTACHED:
+            attached.update(own_rows(node, source))
+        elif (name := node.child_by_field_id(field)) is not None:
+            found.append(Found(node, kind, symbol(source, name)))
+    if others:
+        more, more_attached = _captured(cursor, others, source)
+        known = {each.node.id for each in found}
+        found += [each for each in more if each.node.id not in known]
+        attached |= more_attached
+    return found, attached
+
+
+def _captured(
+    cursor: tree_sitter.QueryCursor, nodes: Iterable[tree_sitter.Node], source: Source
+) -> tuple[list[Found], set[int]]:
+    """What the query finds in each of the nodes."""
+    found: dict[int, Found] = {}
     attached: set[int] = set()
-    nodes: Iterable[tree_sitter.Node] = (root,)
-    if language.keywords:
-        cursor.set_max_start_depth(0)
-        attached.update(source.rows_that_begin_with(language.line_comment))
-        nodes = _candidates(root, source.data, language)
     for node in nodes:
         for _, captures in cursor.matches(node):
             for capture, captured in captures.items():
@@ -70,60 +92,39 @@ def definitions_in(
                     name = symbol(source, captures["name"][0]) if "name" in captures else ""
                     if "owner" in captures:
                         name = f"{symbol(source, captures['owner'][0])}.{name}".rstrip(".")
-                    found.append(Found(captured[0], capture, name))
-    return found, attached
+                    found[captured[0].id] = Found(captured[0], capture, name)
+    return list(found.values()), attached
 
 
-def _candidates(
-    root: tree_sitter.Node, data: bytes, language: Language
+def _at_keywords(
+    root: tree_sitter.Node, data: bytes, keywords: Sequence[bytes], plain: Container[int]
 ) -> Iterator[tree_sitter.Node]:
-    """Nodes of the kinds that patterns of the query begin with, outer before inner."""
-    kinds = _kinds(language, language.entry_for(data))
-    keywords = [*_places(data, language.keywords), len(data) + 1]
-    stack = [root]
-    while stack:
-        node = stack.pop()
-        start = node.start_byte
-        if node.kind_id in kinds:
-            yield node
-            # The first thing in it may be its own keyword.
-            start += 1
-        at = bisect_left(keywords, start)
-        if keywords[at] >= node.end_byte:
-            continue
-        inner = []
-        for child in node.children:
-            end = child.end_byte
-            if keywords[at] < end:
-                inner.append(child)
-                at = bisect_left(keywords, end, at)
-            elif child.kind_id in kinds:
-                inner.append(child)
-        stack.extend(reversed(inner))
-
-
-def _places(data: bytes, words: Sequence[bytes]) -> list[int]:
-    """Where any of the words is, in order."""
-    found = []
-    for word in words:
+    """What each keyword stands in, once; names and strings with the same letters are left out."""
+    seen = set()
+    for word in keywords:
         at = data.find(word)
         while at >= 0:
-            found.append(at)
+            node = root.descendant_for_byte_range(at, at + 1)
+            if node is not None and not node.is_named:
+                node = node.parent
+            elif node is not None and node.kind_id not in plain:
+                node = None
+            if node is not None and node.id not in seen:
+                seen.add(node.id)
+                yield node
             at = data.find(word, at + 1)
-    return sorted(found)
 
 
 @cache
-def _kinds(language: Language, entry: str) -> frozenset[int]:
-    """Kinds of nodes that patterns of the query begin with."""
+def _plain_patterns(language: Language, entry: str) -> dict[int, tuple[str, int]]:
+    """Kinds of nodes that the query captures whatever they hold: as what, and the name's field."""
     symbols = grammar(language.module, entry)
-    depth = 0
-    found = set()
-    for name in _BRACKET.findall(query_source(language)):
-        if name and not depth and (kind := symbols.id_for_node_kind(name, True)) is not None:
-            found.add(kind)
-        depth += 1 if name else -1
-    return frozenset(found)
+    plain = {}
+    for kind, field, capture in _PLAIN.findall(query_source(language)):
+        number = symbols.id_for_node_kind(kind, True)
+        if number is not None:
+            plain[number] = (capture, symbols.field_id_for_name(field) or 0 if field else 0)
+    return plain
 
 
 def end_row(node: tree_sitter.Node) -> int:

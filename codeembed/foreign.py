@@ -10,7 +10,7 @@ import re
 from collections import deque
 from typing import TYPE_CHECKING
 
-from codeembed.cut import Sizes, Unit, tree_units
+from codeembed.cut import Sizes, Units, tree_units
 from codeembed.definitions import Found, own_rows, symbol
 from codeembed.languages import Language
 from codeembed.outline import BODY, Outline, outline_of
@@ -38,7 +38,7 @@ _NAME_WITHIN = 24
 
 def foreign_structure(
     data: bytes, language: Language, tokens: list[int], limit: int, time_limit: float
-) -> tuple[Outline, list[Unit]]:
+) -> tuple[Outline, Units]:
     """Parse a file and say what it defines and where it may be cut; the result can be pickled.
 
     Args:

@@ -66,7 +66,8 @@ class Language:
         fragment_entry: Entry for sources without ``fragment_marker`` (PHP without ``<?php`` parses
             as plain text otherwise).
         fragment_marker: See ``fragment_entry``.
-        keywords: Every definition that the query finds holds one of these, if any are given.
+        keywords: If there are any, all that the query finds but comments of one row begins with
+            one of these, holds it directly, or is held directly by what does.
         line_comment: How a comment to the end of its row begins, where there are ``keywords``.
     """
 
@@ -108,7 +109,7 @@ _ALL = (
         interpreters=("python", "pypy"),
         aliases=("py",),
         words=_functions("def"),
-        keywords=(b"def", b"class", b"type "),
+        keywords=(b"def", b"class", b"type ", b"@"),
         line_comment=b"#",
     ),
     Language(
@@ -144,7 +145,7 @@ _ALL = (
         "tree_sitter_go",
         aliases=("golang",),
         words=_functions("func"),
-        keywords=(b"func", b"type"),
+        keywords=(b"func", b"type", b"/*"),
         line_comment=b"//",
     ),
     Language(
@@ -165,7 +166,7 @@ _ALL = (
         interpreters=("ruby",),
         aliases=("rb",),
         words=_functions("def"),
-        keywords=(b"def", b"class", b"module"),
+        keywords=(b"def", b"class", b"module", b"=begin"),
         line_comment=b"#",
     ),
     Language("c", (".c", ".h"), "tree_sitter_c"),

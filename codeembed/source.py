@@ -13,7 +13,7 @@ __all__ = ["Source"]
 
 _BOM = b"\xef\xbb\xbf"
 _LINE_FEED = 10
-_IS_BODY = bytes(not bytes([byte]).isspace() for byte in range(256))
+_IS_SPACE = np.array([bytes([byte]).isspace() for byte in range(256)])
 
 
 class Source:
@@ -29,13 +29,13 @@ class Source:
     @cached_property
     def row_starts(self) -> list[int]:
         """Byte offset of every row, and one past the end: ``row_count + 1`` entries."""
-        starts: list[int] = self._starts.tolist()
+        starts: list[int] = self.starts.tolist()
         return starts
 
     @cached_property
     def row_count(self) -> int:
         """How many rows there are; a line feed at the end begins none."""
-        return len(self._starts) - 1
+        return len(self.starts) - 1
 
     @cached_property
     def rows(self) -> list[bytes]:
@@ -45,36 +45,35 @@ class Source:
     @cached_property
     def is_blank(self) -> list[bool]:
         """Per row, whether it holds nothing but ASCII white space."""
-        blank: list[bool] = (self._bodies == self._starts[1:]).tolist()
+        text, starts = np.frombuffer(self.data, np.uint8), self.starts
+        lasts = np.maximum(starts[1:] - 2, starts[:-1])
+        maybe = _IS_SPACE[text[starts[:-1]]] & _IS_SPACE[text[lasts]]
+        blank = [False] * self.row_count
+        # Most rows do not both begin and end with white space.
+        for row in maybe.nonzero()[0].tolist():
+            blank[row] = self.data[self.row_starts[row] : self.row_starts[row + 1]].isspace()
         return blank
 
     def rows_that_begin_with(self, mark: bytes) -> list[int]:
         """The rows whose first bytes that are not white space are ``mark``."""
-        bodies = self._bodies
-        rows = (bodies < self._starts[1:]).nonzero()[0]
-        rows = rows[self._bytes[bodies[rows]] == mark[0]]
-        return [row for row in rows.tolist() if self.data.startswith(mark, bodies[row])]
+        found = []
+        at = self.data.find(mark)
+        while at >= 0:
+            row = bisect_right(self.row_starts, at) - 1
+            if not self.data[self.row_starts[row] : at].strip():
+                found.append(row)
+            at = self.data.find(mark, self.row_starts[row + 1])
+        return found
 
     @cached_property
-    def _bytes(self) -> npt.NDArray[np.uint8]:
-        return np.frombuffer(self.data, np.uint8)
-
-    @cached_property
-    def _starts(self) -> npt.NDArray[np.int64]:
-        feeds = (self._bytes == _LINE_FEED).nonzero()[0]
+    def starts(self) -> npt.NDArray[np.int64]:
+        """:attr:`row_starts` as an array."""
+        feeds = (np.frombuffer(self.data, np.uint8) == _LINE_FEED).nonzero()[0]
         has_rest = bool(self.data) and not self.data.endswith(b"\n")
         starts = np.zeros(len(feeds) + 1 + has_rest, np.int64)
         np.add(feeds, 1, out=starts[1 : len(feeds) + 1])
         starts[-1] = len(self.data)
         return starts
-
-    @cached_property
-    def _bodies(self) -> npt.NDArray[np.int64]:
-        """``(rows,)`` offset of the first byte that is not white space, else the end of the row."""
-        # A letter after the end stands for the first of the row that is not there.
-        bodies = np.frombuffer((self.data + b"a").translate(_IS_BODY), bool).nonzero()[0]
-        first = bodies[bodies.searchsorted(self._starts[:-1])]
-        return np.minimum(first, self._starts[1:])
 
     @cached_property
     def is_utf8(self) -> bool:

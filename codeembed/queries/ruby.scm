@@ -1,4 +1,5 @@
 (module name: (_) @name) @module
 (class name: (_) @name) @class
-[(method name: (_) @name) (singleton_method name: (_) @name)] @function
+(method name: (_) @name) @function
+(singleton_method name: (_) @name) @function
 (comment) @comment
