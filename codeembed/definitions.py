@@ -46,13 +46,13 @@ def definitions_in(
 
     A query over a whole tree takes a third as long as the parse. Where every definition has a
     keyword, only what the keywords stand in is looked at, and rows that look like comments are
-    taken for such; one in a long string does no harm.
+    taken for such; one in a long string does no harm. Around errors anything may be anywhere.
     """
     import tree_sitter
 
     entry = language.entry_for(source.data)
     cursor = tree_sitter.QueryCursor(definition_query(language, entry))
-    if not language.keywords:
+    if root.has_error or not language.keywords:
         return _captured(cursor, [root], source)
     plain = _plain_patterns(language, entry)
     # What a keyword stands in, else what is directly inside of that, may be a definition.
