@@ -49,12 +49,11 @@ from torch.nn import functional as F
 
 from codeembed.training.judging import JudgeStage, ScoreStage
 from codeembed.training.matched import MatchedStage
-from codeembed.training.matching import Matcher, reranked
+from codeembed.training.matching import reranked
 from codeembed.training.stages import (
     CODE_RUNNERS,
     CODE_STAGES,
     FilterStage,
-    MatchStage,
     ViewStage,
 )
 from mmembed.gpte.config import EvaluationSet, SourceConfig
@@ -184,8 +183,6 @@ def code_stage(stage: Stage, start: Start) -> Stage:
     if isinstance(stage, ScoreStage):
         return stage
     small = stage_at_size(stage, start)
-    if isinstance(small, MatchStage):
-        return replace(small, layers=SHAPE.layers)
     if isinstance(stage, TrainStage) and any(s.teacher == "teacher" for s in stage.data.sources):
         # The recipe's own judge teaches, by log-odds as they are.
         return replace(small, objective=stage.objective)
@@ -205,12 +202,12 @@ def run(
     """One recipe with every seed, before and after; with a matching head, also what that adds."""
     small = at_size(recipe, start, work, code_stage)
     embedding = [s for s in small.stages if isinstance(s, TrainStage)]
-    embedding = [s for s in embedding if not isinstance(s, MatchStage | JudgeStage)]
+    embedding = [s for s in embedding if not isinstance(s, JudgeStage)]
     (last,) = leaves(Recipe(small.name, tuple(embedding), output=small.output))
-    heads = [s.name for s in small.stages if isinstance(s, MatchStage)]
+    judges = any("match_token" in s.encoder.settings for s in embedding if s.name == last)
 
     def matched(outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
-        return {name: reranked_sets(outcomes[last], outcomes[name], split) for name in heads}
+        return {"matching": reranked_sets(outcomes[last], split)} if judges else {}
 
     runs = [
         ran(replace(small, seed=seed), {last: held_out(split)}, CODE_RUNNERS, matched)
@@ -219,12 +216,9 @@ def run(
     return header(small, start) | {"seeds": list(seeds), **told(runs)}
 
 
-def reranked_sets(
-    embedder: Outcome, head: Outcome, split: str
-) -> tuple[dict[str, Measured], dict[str, Measured]]:
-    """nDCG@10 of docstrings by the embedder, and with its best reranked by a matching head."""
-    encoder = TextEncoder.from_pretrained(str(embedder.model)).eval()
-    matcher = Matcher.from_pretrained(str(head.model))
+def reranked_sets(trained: Outcome, split: str) -> tuple[dict[str, Measured], dict[str, Measured]]:
+    """nDCG@10 of docstrings by an encoder, and with its best reranked by its matching head."""
+    encoder = TextEncoder.from_pretrained(str(trained.model)).eval()
     with gzip.open(DATA / f"docstring-{split}.jsonl.gz", "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
     queries, documents = [row["query"] for row in rows], [row["positive"] for row in rows]
@@ -236,7 +230,7 @@ def reranked_sets(
     relevant = np.array([[a == b for b in documents] for a in documents], dtype=float)
     name = f"the best {DEPTH} of each docstring"
     before = Measured(ndcg(cosines, relevant, 10))
-    after = Measured(ndcg(reranked(cosines, queries, documents, matcher, DEPTH), relevant, 10))
+    after = Measured(ndcg(reranked(cosines, queries, documents, encoder, DEPTH), relevant, 10))
     return {name: before}, {name: after}
 
 

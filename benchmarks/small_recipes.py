@@ -18,7 +18,6 @@ from mmembed.gpte.config import (
     EncoderConfig,
     EvaluationSet,
     SourceConfig,
-    TokenTaskConfig,
 )
 from mmembed.gpte.recipe import (
     CalibrateStage,
@@ -28,6 +27,7 @@ from mmembed.gpte.recipe import (
     Stage,
     TrainStage,
 )
+from mmembed.gpte.task_config import TokenTaskConfig
 from mmembed.gpte.tiny import narrow
 
 __all__ = ["OfStage", "Start", "at_size", "held_out", "leaves", "sampled", "stage_at_size"]

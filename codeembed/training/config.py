@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from mmembed.errors import ConfigError
 
@@ -15,11 +15,11 @@ class CodeTaskConfig:
     """A token-level head.
 
     Attributes:
-        head: ``identifier`` (SynCoBERT), ``edge`` between tokens of one parent (SynCoBERT),
-            ``type`` of a token (Code-MVP), type of its ``parent`` node (CONCORD), ``names``:
-            identifiers that are masked wherever they stand (CodeSage); or, of a stage with a
-            ``graph``, its ``flow`` between variables and their ``alignment`` with the code
-            (GraphCodeBERT).
+        head: ``identifier`` (SynCoBERT), ``edge`` from parent to child in the tree's sequence
+            (SynCoBERT; see :class:`codeembed.training.edges.TreeEdges`), ``type`` of a token
+            (Code-MVP), type of its ``parent`` node (CONCORD), ``names``: identifiers that are
+            masked wherever they stand (CodeSage); or, of a stage with a ``graph``, its ``flow``
+            between variables and their ``alignment`` with the code (GraphCodeBERT).
         column: Whose texts it reads; they must be code.
         language: Of that code.
         weight: Times its loss.
@@ -42,9 +42,11 @@ class CodeTaskConfig:
         return f"code-{self.head}"
 
     # What the trainer asks of a token task's configuration.
+    prefix: ClassVar[str] = ""
+
     @property
     def task(self) -> str:
-        """The same, as the trainer calls it."""
+        """The same, as the trainer asks for it."""
         return self.label
 
 

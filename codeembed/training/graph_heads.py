@@ -8,7 +8,7 @@ as many pairs without an edge.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from codeembed.training.config import CodeTaskConfig
 from codeembed.training.objectives import edge_loss, scaled
 from mmembed.errors import ConfigError
 from mmembed.gpte.protocols import Outputs
-from mmembed.gpte.reading import TextBatch
+from mmembed.gpte.rows import Row
 from mmembed.gpte.text_encoder import TextEncoder
 from mmembed.gpte.token_tasks import TokenTask, Work
 
@@ -66,19 +66,15 @@ class GraphHead(TokenTask):
         nn.Module.__init__(self)
         self.config: Any = config
 
-    def asked(
-        self, encoder: TextEncoder, batch: TextBatch, generator: torch.Generator
-    ) -> tuple[TextBatch, Tensor]:
-        """As :meth:`TokenTask.asked`; labels are of pairs."""
-        work = self.work(encoder, batch, generator)
-        return work.batch, work.labels
-
-    def work(self, encoder: TextEncoder, batch: TextBatch, generator: torch.Generator) -> PairWork:
+    def work(
+        self, encoder: TextEncoder, rows: Sequence[Row], generator: torch.Generator
+    ) -> PairWork:
         """As :meth:`TokenTask.work`.
 
         Raises:
             ConfigError: the column has no graph.
         """
+        batch = encoder.collate(rows)
         if "given" not in batch.spans:
             raise ConfigError(f"head {self.config.head}: column {self.config.column} has no graph")
         nodes = batch.spans["given"].cpu().split(batch.lengths)

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from codeembed.pairs.pair import digest
 from codeembed.training.config import CodeTaskConfig
+from codeembed.training.edges import TreeEdges
 from codeembed.training.graph_heads import GraphHead
-from codeembed.training.objectives import IGNORE, edge_loss, identifier_loss, scaled, type_loss
+from codeembed.training.objectives import IGNORE, identifier_loss, type_loss
 from codeembed.training.reading import Remembered, code_of, parsed_language
-from codeembed.transform.lexemes import lexemes
 from codeembed.transform.tree import Code
 from codeembed.views.align import IGNORED, align, token_labels
 from mmembed.errors import ConfigError
@@ -23,14 +23,12 @@ from mmembed.gpte.objectives.tokens import mlm_loss
 from mmembed.gpte.protocols import Outputs
 from mmembed.gpte.reading import TextBatch
 from mmembed.gpte.text_encoder import TextEncoder
-from mmembed.gpte.token_tasks import TokenTask, Work
+from mmembed.gpte.token_tasks import LabelledTokens, TokenTask, Work
 
 __all__ = ["CodeHead", "MaskedNames", "head_of", "labels_of"]
 
-_DISTANCES = (1, 4)
 
-
-class CodeHead(TokenTask):
+class CodeHead(LabelledTokens):
     """A token task whose labels are read off the tree.
 
     The text of a row is what its tokens decode to, so labels fit what the model reads, cut off or
@@ -40,8 +38,7 @@ class CodeHead(TokenTask):
     def __init__(self, config: CodeTaskConfig, width: int) -> None:
         nn.Module.__init__(self)
         self.config: Any = config
-        outputs = {"identifier": 1, "edge": 0}.get(config.head, config.classes)
-        self.output = nn.Linear(width, outputs) if outputs else None
+        self.output = nn.Linear(width, 1 if config.head == "identifier" else config.classes)
         self._language = parsed_language(config.language)
         self._labels: Remembered[list[int]] = Remembered()
 
@@ -58,11 +55,7 @@ class CodeHead(TokenTask):
 
     def forward(self, encoder: TextEncoder, work: Work, outputs: Outputs | None) -> Tensor:
         """As :meth:`TokenTask.forward`."""
-        hidden = encoder.read(work.batch).hidden
-        if self.config.head == "edge":
-            return _edges(hidden, work)
-        assert self.output is not None
-        logits = self.output(hidden)
+        logits = self.output(encoder.read(work.batch).hidden)
         if self.config.head == "identifier":
             return identifier_loss(logits.squeeze(1), work.labels, work.factor)
         return type_loss(logits, work.labels, work.factor)
@@ -74,29 +67,23 @@ class CodeHead(TokenTask):
 def labels_of(config: CodeTaskConfig, code: Code, spans: Sequence[tuple[int, int]]) -> list[int]:
     """A class for every subword; -100 for those in no token of code.
 
-    The class of an ``edge`` head is the token's parent node: two tokens of one parent have an edge.
-
     Args:
         spans: Byte spans of the subwords in the code; empty ones are special tokens.
     """
     tokens = token_labels(code)
-    parents = [each.node.parent for each in lexemes(code, comments=True)]
     found = []
     for place in align(tokens, spans):
         if place == IGNORED:
             found.append(IGNORE)
         elif config.head == "identifier":
             found.append(int(tokens[place].is_identifier))
-        elif config.head == "edge":
-            parent = parents[place]
-            found.append(0 if parent is None else parent.index)
         else:
             kind = tokens[place].type if config.head == "type" else tokens[place].parent
             found.append(digest(kind) % config.classes)
     return found
 
 
-class MaskedNames(TokenTask):
+class MaskedNames(LabelledTokens):
     """Deobfuscation (CodeSage, Zhang et al., 2024): half of a code's identifiers are masked, each
     wherever it stands, and their tokens predicted by the language model's head.
 
@@ -142,19 +129,6 @@ class MaskedNames(TokenTask):
         return [b"" if at == IGNORED else names[at] for at in align(tokens, spans)]
 
 
-def _edges(hidden: Tensor, work: Work) -> Tensor:
-    """Pairs of tokens of one row, near and farther: is the parent the same node?"""
-    lengths = torch.tensor(work.batch.lengths, device=hidden.device)
-    rows = torch.arange(len(lengths), device=hidden.device).repeat_interleave(lengths)
-    places = torch.arange(len(rows), device=hidden.device)
-    pairs = torch.cat([torch.stack([places[:-by], places[by:]], dim=1) for by in _DISTANCES])
-    first, second = pairs[:, 0], pairs[:, 1]
-    kept = (work.labels[first] != IGNORE) & (work.labels[second] != IGNORE)
-    pairs = pairs[kept & (rows[first] == rows[second])]
-    labels = (work.labels[pairs[:, 0]] == work.labels[pairs[:, 1]]).long()
-    return edge_loss(scaled(hidden), pairs, labels, work.factor / len(_DISTANCES))
-
-
 def head_of(config: CodeTaskConfig, encoder: TextEncoder) -> TokenTask:
     """The head of this configuration, for this encoder.
 
@@ -164,6 +138,8 @@ def head_of(config: CodeTaskConfig, encoder: TextEncoder) -> TokenTask:
     """
     if config.head in ("flow", "alignment"):
         return GraphHead(config)
+    if config.head == "edge":
+        return TreeEdges(config)
     if config.head != "names":
         return CodeHead(config, encoder.hidden_size)
     _ = encoder.lm_head

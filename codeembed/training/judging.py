@@ -120,8 +120,7 @@ class CrossJudge:
 
 def run_judge(stage: JudgeStage, context: Context) -> Outcome | None:
     """Train the judge; as :func:`mmembed.gpte.training.run_train`."""
-    from codeembed.training.joined import Joiner
-    from codeembed.training.matching import PairedExamples
+    from codeembed.training.joined import Joiner, PairedExamples
     from mmembed.gpte.training import Extension, run_train
 
     extension = Extension(

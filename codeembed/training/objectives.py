@@ -46,7 +46,7 @@ def edge_loss(hidden: Tensor, pairs: Tensor, labels: Tensor, factor: float) -> T
 
     Args:
         hidden: ``(t, d)`` token states.
-        pairs: ``(m, 2)`` int64 tokens.
+        pairs: ``(m, 2)`` int64 tokens, a parent and a child.
         labels: ``(m,)`` int64 of 0 and 1.
         factor: What the sum over pairs is multiplied by.
     """

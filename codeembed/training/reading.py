@@ -12,7 +12,10 @@ from codeembed.transform.syntaxes import SYNTAXES
 from codeembed.transform.tree import Code
 from mmembed.errors import ConfigError
 
-__all__ = ["Remembered", "code_of", "parsed_language"]
+__all__ = ["SEPARATOR", "Remembered", "code_of", "decoded", "parsed_language"]
+
+SEPARATOR = "\x1e"
+"""ASCII's record separator, which no source holds: between a code and its tree in one text."""
 
 T = TypeVar("T")
 
@@ -54,9 +57,19 @@ def parsed_language(name: str) -> Language:
 def code_of(
     tokenizer: Any, ids: list[int], language: Language
 ) -> tuple[Code, list[tuple[int, int]]]:
-    """What tokens decode to, and the byte span of each; special tokens have empty ones.
+    """What tokens decode to ahead of any :data:`SEPARATOR`, and the byte span of every token.
 
     A code that was cut off has errors at its end; the tree before them is sound.
+
+    Raises:
+        ConfigError: the tokenizer is not byte-level.
+    """
+    text, spans = decoded(tokenizer, ids)
+    return Code(text.partition(SEPARATOR.encode())[0], language, b"", b""), spans
+
+
+def decoded(tokenizer: Any, ids: list[int]) -> tuple[bytes, list[tuple[int, int]]]:
+    """What tokens decode to, and the byte span of each; special tokens have empty ones.
 
     Raises:
         ConfigError: the tokenizer is not byte-level.
@@ -71,7 +84,7 @@ def code_of(
     for piece in pieces:
         spans.append((end, end + len(piece)))
         end += len(piece)
-    return Code(b"".join(pieces), language, b"", b""), spans
+    return b"".join(pieces), spans
 
 
 @cache

@@ -35,7 +35,6 @@ __all__ = [
     "CODE_STAGES",
     "CodeTrainStage",
     "FilterStage",
-    "MatchStage",
     "ViewStage",
 ]
 
@@ -77,36 +76,6 @@ class CodeTrainStage(TrainStage):
 
 
 @dataclass(frozen=True)
-class MatchStage(TrainStage):
-    """A matching head trained on pairs and their hard negatives: ``kind: match`` (CodeT5+).
-
-    The encoder is trained along, and saved with the head; see
-    :class:`codeembed.training.matching.Matcher`.
-
-    Attributes:
-        layers: Of the decoder that attends to the text.
-    """
-
-    kind: ClassVar[str] = "match"
-
-    objective: Mapping[str, Any] | str | None = "pair_binary"
-    layers: int = 2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.layers < 1 or not self.data.negatives or self.data.streaming:
-            raise ConfigError(
-                f"stage {self.name}: a matching head has layers >= 1 and needs data.negatives, and "
-                "no streaming"
-            )
-        if self.tasks or self.momentum or self.evaluation:
-            raise ConfigError(
-                f"stage {self.name}: a matching head has no vectors: leave out tasks, momentum and "
-                "evaluation"
-            )
-
-
-@dataclass(frozen=True)
 class ViewStage:
     """Rows whose columns are views of code: ``kind: views``.
 
@@ -119,6 +88,8 @@ class ViewStage:
             with a word changed.
         code: Column of the code.
         deviants: Hard negatives to make of every code, into the column ``negatives``.
+        separator: Between what a column joins; heads that read the tree beside its code need
+            ``"\\x1e"``.
         copies: Rows to make of each, with fresh seeds: dynamic augmentation, written out.
         language: Of the code, where rows have no column ``language``.
     """
@@ -130,6 +101,7 @@ class ViewStage:
     columns: Mapping[str, tuple[str, ...]]
     code: str = "positive"
     deviants: int = 0
+    separator: str = "\n"
     copies: int = 1
     language: str = ""
     limit: int | None = None
@@ -206,17 +178,6 @@ def _run_code(stage: CodeTrainStage, context: Context) -> Outcome | None:
     return run_train(stage, context, Extension(tasks=tasks, examples=augmented))
 
 
-def _run_match(stage: MatchStage, context: Context) -> Outcome | None:
-    from codeembed.training.matching import Matcher, PairedExamples, attended_pair
-    from mmembed.gpte.training import Extension, run_train
-
-    extension = Extension(
-        examples=lambda encoder, examples: PairedExamples(examples, attended_pair),
-        trained=lambda encoder: Matcher(encoder, stage.layers),
-    )
-    return run_train(stage, context, extension)
-
-
 def _run_views(stage: ViewStage, context: Context) -> Outcome:
     source = context.source(SourceConfig(stage.source)).path
     problems: Counter[str] = Counter()
@@ -254,7 +215,7 @@ def _row(stage: ViewStage, row: Mapping[str, Any], code: Code, seed: int) -> dic
         texts = [_part(part, row, code, seed) for part in parts]
         if not all(text and text.strip() for text in texts):
             return f"no-{column}"
-        made[column] = "\n".join(text for text in texts if text)
+        made[column] = stage.separator.join(text for text in texts if text)
     if stage.deviants:
         clone = clone_of(code, seed, deviants=stage.deviants)
         if clone is None or not clone.deviants:
@@ -307,12 +268,11 @@ def _run_filter(stage: FilterStage, context: Context) -> Outcome:
 
 
 CODE_STAGES: tuple[type[Any], ...] = (
-    *(CodeTrainStage, MatchStage, JudgeStage),
+    *(CodeTrainStage, JudgeStage),
     *(ViewStage, FilterStage, MatchedStage, ScoreStage),
 )
 CODE_RUNNERS: Mapping[type, Runner] = {
     CodeTrainStage: _run_code,
-    MatchStage: _run_match,
     ViewStage: _run_views,
     FilterStage: _run_filter,
     MatchedStage: run_matched,

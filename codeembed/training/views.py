@@ -19,7 +19,7 @@ from codeembed.transform.regularise import (
 from codeembed.transform.tree import Code
 from codeembed.views.control import control_flow
 from codeembed.views.dataflow import data_flow
-from codeembed.views.flatten import flatten, linearise
+from codeembed.views.flatten import flatten, linearise, source_tokens
 
 __all__ = ["VIEWS", "View", "noisy_text"]
 
@@ -77,6 +77,7 @@ def noisy_text(text: str, seed: int) -> str:
 VIEWS: Mapping[str, View] = {
     "code": lambda code, _: _text(code.text),
     "flat": lambda code, _: " ".join(piece.text for piece in flatten(code)),
+    "tokens": lambda code, _: " ".join(source_tokens(code)),
     "ast": lambda code, _: " ".join(linearise(code)),
     "dataflow": _flow,
     "cfg": lambda code, _: control_flow(code).linearised(code),
@@ -90,7 +91,8 @@ VIEWS: Mapping[str, View] = {
     "subtree": _subtree,
     "context": _context,
 }
-"""By name: the code itself; flattened with markers (UniXcoder); depth-first types and tokens
+"""By name: the code itself; flattened with markers, or without
+(UniXcoder); depth-first types and tokens
 (SynCoBERT); variables with their data-flow edges (GraphCodeBERT); statements with what can follow
 them (Code-MVP); a transformed clone (CONCORD,
 TransformCode); canonical names; compressed layout; some identifiers masked, or replaced by their

@@ -10,7 +10,7 @@ from codeembed.transform.lexemes import lexemes
 from codeembed.transform.scopes import outer_functions, variables
 from codeembed.transform.tree import Code
 
-__all__ = ["IGNORED", "TokenLabel", "align", "ast_edges", "byte_spans", "token_labels"]
+__all__ = ["IGNORED", "TokenLabel", "align", "byte_spans", "token_labels"]
 
 IGNORED = -1
 """Label of a subword that lies in no token: white space and special tokens."""
@@ -88,8 +88,3 @@ def align(labels: Sequence[TokenLabel], spans: Sequence[tuple[int, int]]) -> lis
         inside = place < len(labels) and start < end and labels[place].start < end
         found.append(place if inside else IGNORED)
     return found
-
-
-def ast_edges(code: Code) -> list[tuple[int, int]]:
-    """Parent-child pairs of nodes, as indices in pre-order (SynCoBERT's edge prediction)."""
-    return [(node.parent.index, node.index) for node in code.nodes if node.parent is not None]

@@ -13,7 +13,7 @@ from codeembed.transform.lexemes import is_atom
 from codeembed.transform.tree import Code, Node
 from mmembed.errors import InputError
 
-__all__ = ["Piece", "flatten", "linearise", "source_tokens", "unflatten"]
+__all__ = ["Piece", "flatten", "linearise", "linearised_parents", "source_tokens", "unflatten"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +97,17 @@ def linearise(code: Code) -> list[str]:
         for piece in flatten(code)
         if piece.side != "right"
     ]
+
+
+def linearised_parents(code: Code) -> list[int]:
+    """For each element of :func:`linearise` the place of its parent's; -1 for the root's."""
+    parents: list[int] = []
+    above = [-1]
+    for piece in flatten(code):
+        if piece.side == "right":
+            above.pop()
+            continue
+        parents.append(above[-1])
+        if piece.side == "left":
+            above.append(len(parents) - 1)
+    return parents

@@ -24,7 +24,6 @@ __all__ = [
     "MomentumConfig",
     "ScheduleConfig",
     "SourceConfig",
-    "TokenTaskConfig",
 ]
 
 
@@ -276,43 +275,6 @@ class ScheduleConfig:
             raise ConfigError("schedule: give steps of 1 or more, or epochs above 0")
         if not self.lr > 0 or self.warmup < 0 or self.clip < 0:
             raise ConfigError("schedule: lr is positive, warmup and clip are 0 or more")
-
-
-@dataclass(frozen=True)
-class TokenTaskConfig:
-    """A token-level loss that trains along; see :mod:`mmembed.gpte.token_tasks`.
-
-    Attributes:
-        task: masked language modelling, masked next-token prediction, next-token prediction, the
-            same through a prompt's summary tokens (GEM), or replaced-token detection conditioned on
-            the sentence vector (DiffCSE).
-        column: whose texts it reads.
-        weight: times its loss.
-        probability: share of tokens that are masked; for GEM of texts that are cut in two.
-        keep, random: shares of those left as they are, or replaced by any token.
-        mask_token: what masks, where the tokenizer has no mask token (LLM2Vec: ``"_"``).
-        generator: folder or hub name of the frozen model that fills masks in for detection.
-        generator_family: its architecture, for a tiny stand-in.
-        discriminator: folder or hub name of the model that judges tokens.
-    """
-
-    task: Literal["mlm", "mntp", "ntp", "gem", "rtd"]
-    column: Literal["query", "positive"] = "query"
-    weight: float = 1.0
-    probability: float = 0.15
-    keep: float = 0.1
-    random: float = 0.1
-    mask_token: str | None = None
-    generator: str | None = None
-    generator_family: str = "distilbert"
-    discriminator: str | None = None
-    discriminator_family: str = "bert"
-
-    def __post_init__(self) -> None:
-        if self.task == "rtd" and (self.generator is None or self.discriminator is None):
-            raise ConfigError("task rtd needs a generator and a discriminator")
-        if not 0 < self.probability < 1:
-            raise ConfigError(f"task {self.task}: probability lies between 0 and 1")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,10 @@ from mmembed.gpte.states import TokenStates
 
 __all__ = ["QUEUES", "Columns", "Encoder", "Loss", "Objective", "Outputs", "TrainableEncoder"]
 
-QUEUES: Mapping[str, str] = {"positive": "queue", "query": "query_queue"}
+QUEUES: Mapping[str, Literal["queue", "query_queue"]] = {
+    "positive": "queue",
+    "query": "query_queue",
+}
 """Where ``Columns.shared`` has a column's momentum queue."""
 
 

@@ -19,10 +19,10 @@ from mmembed.gpte.config import (
     EvaluationConfig,
     MomentumConfig,
     ScheduleConfig,
-    TokenTaskConfig,
 )
 from mmembed.gpte.objectives import build_objective
 from mmembed.gpte.objectives.building import construct
+from mmembed.gpte.task_config import TokenTaskConfig
 
 __all__ = [
     "CalibrateStage",

@@ -277,7 +277,7 @@ class Stepper:
         return {
             name: task.prepare(
                 self.encoder,
-                chunks[task.config.column],
+                chunks,
                 torch.Generator().manual_seed(hash((self.seed, step, rank, i)) % 2**63),
             )
             for i, (name, task) in enumerate(self.tasks.items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from mmembed.gpte.pooling import pooling_of
 from mmembed.gpte.protocols import Outputs, TrainableEncoder
 from mmembed.gpte.reading import TextBatch
 from mmembed.gpte.rows import Row
+from mmembed.gpte.seq2seq import logits_of, writes
 from mmembed.gpte.soft_prompts import SoftPrefix
 from mmembed.gpte.states import TokenStates, offsets_of
 from mmembed.gpte.text_settings import ProjectionSettings, TextSettings
@@ -66,8 +68,9 @@ class TextEncoder(TrainableEncoder):
         self.settings = settings = settings or TextSettings()
         self.full: PreTrainedModel = model
         self.tokenizer = tokenizer
+        self._writes = not settings.decoder_first and writes(model)
         summary = summary_tokens(settings.summary_tokens)
-        _learn_tokens(self, summary)
+        _learn_tokens(self, [*summary, *settings.tokens])
         tokenizer = self.tokenizer
         rows = self.base.get_input_embeddings().weight.shape[0]
         if len(tokenizer) > rows:
@@ -148,6 +151,10 @@ class TextEncoder(TrainableEncoder):
         self.multi: MultiVectorHead | None = None
         if "multi" in settings.heads:
             self.multi = MultiVectorHead(width, settings.multi_dim)
+        self.match: nn.Linear | None = None
+        if settings.match_token:
+            self.match_id = _id_of(self.tokenizer, settings.match_token)
+            self.match = nn.Linear(width, 1)
         if "splade" in settings.heads:
             _check_lm_head(self.full, self.lm_head)
         self.to(self.base.device)
@@ -166,9 +173,14 @@ class TextEncoder(TrainableEncoder):
 
     @property
     def base(self) -> PreTrainedModel:
-        """The model without its language-model head."""
-        base: PreTrainedModel = self.full.base_model
+        """The model without its language-model head; of one that also writes, its encoder."""
+        base: PreTrainedModel = self.full.get_encoder() if self._writes else self.full.base_model
         return base
+
+    @property
+    def decoder(self) -> PreTrainedModel | None:
+        """The decoder beside the encoder, where the model came with a language-model head."""
+        return self.full.get_decoder() if self._writes else None
 
     @property
     def lm_head(self) -> Callable[[Tensor], Tensor]:
@@ -177,6 +189,8 @@ class TextEncoder(TrainableEncoder):
         Raises:
             ConfigError: the model came without a language-model head.
         """
+        if self._writes:
+            return partial(logits_of, self.full)
         if self.full is self.base:
             raise ConfigError(f"{type(self.full).__name__} has no language-model head")
         return nn.Sequential(*(part for part in self.full.children() if part is not self.base))
@@ -304,10 +318,14 @@ def _projection(width: int, one: ProjectionSettings) -> nn.Module:
 
 def _learn_tokens(encoder: TextEncoder, tokens: list[str]) -> None:
     """Add tokens to tokenizer and model, unless a saved encoder already has them."""
-    if [token for token in tokens if token not in encoder.tokenizer.get_vocab()]:
+    # Those of a plain vocabulary would be split where they stand in a text.
+    new = [token for token in tokens if token not in encoder.tokenizer.get_added_vocab()]
+    if new:
         # The tokenizer may be shared with another encoder, which must not grow along.
         encoder.tokenizer = copy.deepcopy(encoder.tokenizer)
-        encoder.tokenizer.add_special_tokens({"additional_special_tokens": tokens})
+        encoder.tokenizer.add_special_tokens(
+            {"additional_special_tokens": new}, replace_extra_special_tokens=False
+        )
         rows = encoder.base.get_input_embeddings().weight.shape[0]
         if len(encoder.tokenizer) > rows:
             encoder.full.resize_token_embeddings(len(encoder.tokenizer))

@@ -18,6 +18,7 @@ from mmembed.gpte.calibration import load_calibration, save_calibration
 from mmembed.gpte.experts import Experts, dense_state
 from mmembed.gpte.folders import whole_folder
 from mmembed.gpte.lora import merged_state_dict
+from mmembed.gpte.seq2seq import writes
 from mmembed.gpte.st_format import read_st_folder
 from mmembed.gpte.text_encoder import TextEncoder
 from mmembed.gpte.text_settings import TextSettings
@@ -144,7 +145,7 @@ def _load(
         settings = TextSettings(pooling="last" if _is_decoder(config) else "mean")
     model_class = _class_for(config, settings, lm_head)
     model = _load_model(model_class, folder, dtype)
-    if _reads_encoder(config, settings) and hasattr(model, "decoder"):
+    if _reads_encoder(config, settings) and hasattr(model, "decoder") and not writes(model):
         model = model.get_encoder()
     if change is not None:
         change(model)
@@ -162,7 +163,9 @@ def _class_for(config: Any, settings: TextSettings, lm_head: bool) -> type[PreTr
     """The smallest class of this architecture that gives what the settings ask for."""
     import transformers as hf
 
-    if lm_head or "splade" in settings.heads:
+    if (lm_head or settings.match_token) and _reads_encoder(config, settings):
+        mapping = hf.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+    elif lm_head or "splade" in settings.heads:
         decoder = _is_decoder(config)
         mapping = hf.MODEL_FOR_CAUSAL_LM_MAPPING if decoder else hf.MODEL_FOR_MASKED_LM_MAPPING
     elif not settings.decoder_first and type(config) in hf.MODEL_FOR_TEXT_ENCODING_MAPPING:

@@ -74,6 +74,10 @@ class TextSettings:
         end_token: token that closes every row, whatever is cut, e.g. ``"</s>"`` for E5-Mistral.
         summary_tokens: number of learned tokens for ``{summary}`` slots (GEM). They see what is
             ahead of them and not each other, and what is behind them sees no more than them of it.
+        tokens: texts that are one token each, such as UniXcoder's modes and T5's sentinels; learned
+            where the model does not have them.
+        match_token: token ahead of a document that the matching head judges beside a query, as
+            CodeT5+'s ``[Match]``; empty leaves that head out.
         decoder_first: read an encoder-decoder at the first step of its decoder (Sentence-T5).
         bidirectional: take the causal mask off a decoder.
         prefix_tokens: length of a learned prefix of every layer (PromCSE); 0 leaves it out.
@@ -103,6 +107,8 @@ class TextSettings:
     max_tokens: int | None = None
     end_token: str | None = None
     summary_tokens: int = 0
+    tokens: tuple[str, ...] = ()
+    match_token: str = ""
     decoder_first: bool = False
     bidirectional: bool = False
     prefix_tokens: int = 0
@@ -149,6 +155,7 @@ class TextSettings:
             self.heads,
             len(self.poolings),
             self.summary_tokens,
+            bool(self.match_token),
             self.prefix_tokens,
             self.context,
             self.layers,
@@ -201,7 +208,7 @@ class TextSettings:
             ConfigError: an unknown key; the message holds the nearest known one.
         """
         values = _known(cls, values)
-        for name in ("pooling", "heads", "layers"):
+        for name in ("pooling", "heads", "layers", "tokens"):
             if isinstance(values.get(name), list):
                 values[name] = tuple(values[name])
         if "prompts" in values:

@@ -16,9 +16,9 @@ from mmembed.gpte.config import (
     EncoderConfig,
     EvaluationConfig,
     SourceConfig,
-    TokenTaskConfig,
 )
 from mmembed.gpte.recipe import CalibrateStage, MergeStage, MineStage, Recipe, Stage, TrainStage
+from mmembed.gpte.task_config import TokenTaskConfig
 from mmembed.gpte.text_loading import quiet_transformers
 
 if TYPE_CHECKING:

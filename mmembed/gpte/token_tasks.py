@@ -8,7 +8,7 @@ seeds by (seed, step, process), so that a resumed run masks the same tokens.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from mmembed.errors import ConfigError
-from mmembed.gpte.config import TokenTaskConfig
 from mmembed.gpte.objectives.tokens import (
     IGNORE,
     mask_tokens,
@@ -28,17 +27,32 @@ from mmembed.gpte.objectives.tokens import (
     rtd_loss,
     token_factor,
 )
-from mmembed.gpte.onednn import use_onednn
 from mmembed.gpte.protocols import Outputs
 from mmembed.gpte.reading import TextBatch
 from mmembed.gpte.rows import Row
 from mmembed.gpte.states import padded
+from mmembed.gpte.task_config import TokenTaskConfig
 from mmembed.gpte.text_encoder import TextEncoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["TokenTask", "Work", "task_of"]
+__all__ = [
+    "Chunks",
+    "GatheredTokens",
+    "LabelledTokens",
+    "MaskedTokens",
+    "NextTokens",
+    "ReplacedTokens",
+    "TokenTask",
+    "Work",
+    "behind",
+    "content_of",
+    "dressed",
+]
+
+Chunks = Sequence[Sequence[Row]]
+"""Rows that are read together, one list after another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,25 +83,27 @@ class TokenTask(nn.Module, ABC):
 
     @torch.no_grad()
     def prepare(
-        self, encoder: TextEncoder, chunks: Sequence[Sequence[Row]], generator: torch.Generator
+        self, encoder: TextEncoder, columns: Mapping[str, Chunks], generator: torch.Generator
     ) -> list[Work]:
-        """The work of every chunk of this process; a collective call."""
-        works = []
-        for rows in chunks:
-            batch = replace(encoder.collate(rows), bare=None, bare_rows=None)
-            works.append(self.work(encoder, batch, generator))
+        """The work of every chunk of this process; a collective call.
+
+        Args:
+            columns: the batch's rows in chunks, by column.
+        """
+        chunks = self.chunks(encoder, columns, generator)
+        works = [self.work(encoder, rows, generator) for rows in chunks]
         factor = token_factor((work.labels for work in works), encoder.device)
         return [replace(work, factor=factor) for work in works]
 
-    def work(self, encoder: TextEncoder, batch: TextBatch, generator: torch.Generator) -> Work:
-        """What is asked of a chunk, before its factor is known."""
-        return Work(*self.asked(encoder, batch, generator))
+    def chunks(
+        self, encoder: TextEncoder, columns: Mapping[str, Chunks], generator: torch.Generator
+    ) -> Chunks:
+        """The rows of every chunk: the task's own column."""
+        return columns[self.config.column]
 
     @abstractmethod
-    def asked(
-        self, encoder: TextEncoder, batch: TextBatch, generator: torch.Generator
-    ) -> tuple[TextBatch, Tensor]:
-        """The batch to read, and the labels."""
+    def work(self, encoder: TextEncoder, rows: Sequence[Row], generator: torch.Generator) -> Work:
+        """The work of one chunk, before its factor is known."""
 
     @abstractmethod
     def forward(self, encoder: TextEncoder, work: Work, outputs: Outputs | None) -> Tensor:
@@ -96,6 +112,22 @@ class TokenTask(nn.Module, ABC):
         Args:
             outputs: what the encoder gave for the same chunk, where a task depends on it.
         """
+
+
+class LabelledTokens(TokenTask):
+    """A task that asks something of the tokens of the rows themselves."""
+
+    def work(self, encoder: TextEncoder, rows: Sequence[Row], generator: torch.Generator) -> Work:
+        """As :meth:`TokenTask.work`."""
+        rows = [dressed(encoder, row, self.config.prefix) for row in rows]
+        batch = replace(encoder.collate(rows), bare=None, bare_rows=None)
+        return Work(*self.asked(encoder, batch, generator))
+
+    @abstractmethod
+    def asked(
+        self, encoder: TextEncoder, batch: TextBatch, generator: torch.Generator
+    ) -> tuple[TextBatch, Tensor]:
+        """The batch to read, and the labels."""
 
     def masked(
         self, encoder: TextEncoder, batch: TextBatch, generator: torch.Generator, first: bool
@@ -136,13 +168,13 @@ class TokenTask(nn.Module, ABC):
         return int(found)
 
 
-class MaskedTokens(TokenTask):
+class MaskedTokens(LabelledTokens):
     """Masked language modelling, or masked next-token prediction (LLM2Vec)."""
 
     def asked(
         self, encoder: TextEncoder, batch: TextBatch, generator: torch.Generator
     ) -> tuple[TextBatch, Tensor]:
-        """As :meth:`TokenTask.asked`."""
+        """As :meth:`LabelledTokens.asked`."""
         return self.masked(encoder, batch, generator, first=self.config.task == "mlm")
 
     def forward(self, encoder: TextEncoder, work: Work, outputs: Outputs | None) -> Tensor:
@@ -152,19 +184,21 @@ class MaskedTokens(TokenTask):
         return loss(states, work.labels, encoder.lm_head, work.factor)
 
 
-class NextTokens(TokenTask):
-    """Next-token prediction under the causal mask (GritLM's generative half)."""
+class NextTokens(LabelledTokens):
+    """Next-token prediction under the causal mask (GritLM's generative half, UniXcoder's ULM)."""
 
     def asked(
         self, encoder: TextEncoder, batch: TextBatch, generator: torch.Generator
     ) -> tuple[TextBatch, Tensor]:
-        """As :meth:`TokenTask.asked`; instructions are read but not learned."""
+        """As :meth:`LabelledTokens.asked`; instructions are read but not learned."""
+        if encoder.packing is not None:
+            batch = replace(batch, seen=[behind(n, device=batch.ids.device) for n in batch.lengths])
         labels = next_token_labels(batch.ids, batch.lengths)
         return batch, labels.masked_fill(torch.roll(batch.spans["instruction"], -1), IGNORE)
 
     def forward(self, encoder: TextEncoder, work: Work, outputs: Outputs | None) -> Tensor:
         """As :meth:`TokenTask.forward`."""
-        with _causal(encoder.base) if encoder.settings.bidirectional else nullcontext():
+        with _causal(encoder.base) if encoder.packing is None else nullcontext():
             states = encoder.read(work.batch)
         return ntp_loss(states, work.labels, encoder.lm_head, work.factor)
 
@@ -181,7 +215,7 @@ class GatheredTokens(NextTokens):
     def asked(
         self, encoder: TextEncoder, batch: TextBatch, generator: torch.Generator
     ) -> tuple[TextBatch, Tensor]:
-        """As :meth:`TokenTask.asked`."""
+        """As :meth:`LabelledTokens.asked`."""
         instructions = batch.spans["instruction"].cpu().split(batch.lengths)
         summaries = encoder.gathers(batch).cpu().split(batch.lengths)
         cut = torch.rand(len(batch), generator=generator) < self.config.probability
@@ -202,7 +236,7 @@ class GatheredTokens(NextTokens):
         return batch, labels.masked_fill(torch.isin(labels, encoder.summary_ids), IGNORE)
 
 
-class ReplacedTokens(TokenTask):
+class ReplacedTokens(LabelledTokens):
     """Which tokens did a frozen generator replace, given the sentence's vector (DiffCSE)?
 
     Chuang et al. 2022: the discriminator reads the corrupted sentence with the vector of the
@@ -242,7 +276,7 @@ class ReplacedTokens(TokenTask):
     def asked(
         self, encoder: TextEncoder, batch: TextBatch, generator: torch.Generator
     ) -> tuple[TextBatch, Tensor]:
-        """As :meth:`TokenTask.asked`; the label of every token is whether it was replaced."""
+        """As :meth:`LabelledTokens.asked`; the label of every token is whether it was replaced."""
         masked, labels = self.masked(encoder, batch, generator, first=False)
         model = self._generator[0].to(batch.ids.device)
         ids, mask = padded(masked.ids, masked.lengths)
@@ -263,35 +297,49 @@ class ReplacedTokens(TokenTask):
         return rtd_loss(logits, work.labels, work.factor)
 
 
-def task_of(config: TokenTaskConfig, encoder: TextEncoder) -> TokenTask:
-    """The task of this configuration, for this encoder.
-
-    Raises:
-        ConfigError: the encoder lacks what the task needs.
-        ModelLoadError: a model of the task cannot be loaded.
-    """
-    if config.task == "rtd":
-        generator = TextEncoder.from_pretrained(str(config.generator), lm_head=True).full
-        discriminator = TextEncoder.from_pretrained(str(config.discriminator)).full
-        generator, discriminator = use_onednn(generator), use_onednn(discriminator.train())
-        return ReplacedTokens(config, encoder, generator, discriminator)
-    _ = encoder.lm_head
-    if config.task in ("mlm", "mntp"):
-        return MaskedTokens(config)
-    read_twice = getattr(encoder.full, "is_gradient_checkpointing", False)
-    if encoder.settings.bidirectional and read_twice:
-        raise ConfigError(
-            f"task {config.task} reads by a causal mask, which gradient checkpointing would forget"
-        )
-    return NextTokens(config) if config.task == "ntp" else GatheredTokens(config)
-
-
 @contextmanager
 def _causal(model: PreTrainedModel) -> Iterator[None]:
-    """The causal mask back on, as long as the block lasts."""
+    """The causal mask on, as long as the block lasts."""
     config: Any = model.config
+    before = getattr(config, "is_causal", True)
     config.is_causal = True
     try:
         yield
     finally:
-        config.is_causal = False
+        config.is_causal = before
+
+
+def behind(length: int, source: int = 0, device: torch.device | str = "cpu") -> Tensor:
+    """``(length, length)`` bool by query and key: all see the source, the rest is seen from itself
+    on (UniLM, Dong et al. 2019); without a source that is the causal mask."""
+    seen = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+    seen[:, :source] = True
+    return seen
+
+
+def content_of(encoder: TextEncoder, row: Row) -> tuple[int, int]:
+    """Where a row's text lies: behind its prompt, ahead of what the tokenizer ends rows with."""
+    special = encoder.tokenizer.all_special_ids
+    ends = [stop for _, stop in row.spans.get("instruction", ())]
+    start = max(ends) if ends else _lead(encoder)
+    stop = row.tokens
+    while stop > start and row.input_ids[stop - 1] in special:
+        stop -= 1
+    return start, stop
+
+
+def dressed(encoder: TextEncoder, row: Row, prefix: str) -> Row:
+    """A row with another text in the place of its prompt; as it is where the text is empty."""
+    if not prefix:
+        return row
+    lead, (start, _) = _lead(encoder), content_of(encoder, row)
+    ahead = encoder.tokenizer(prefix, add_special_tokens=False)["input_ids"]
+    ids = [*row.input_ids[:lead], *ahead, *row.input_ids[start:]]
+    return Row(ids, len(ids), spans={"instruction": [(0, lead + len(ahead))]})
+
+
+def _lead(encoder: TextEncoder) -> int:
+    """Tokens that the tokenizer puts ahead of every text."""
+    backend: Any = encoder.tokenizer.backend_tokenizer
+    mask: list[int] = backend.encode("x").special_tokens_mask
+    return mask.index(0)

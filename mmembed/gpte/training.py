@@ -31,11 +31,11 @@ from mmembed.gpte.data.unchanged import check_unchanged
 from mmembed.gpte.evaluating import Evaluator
 from mmembed.gpte.folders import whole_folder
 from mmembed.gpte.outcomes import Context, Outcome
-from mmembed.gpte.protocols import TrainableEncoder
 from mmembed.gpte.recipe import TrainStage
 from mmembed.gpte.starting import start_encoder
+from mmembed.gpte.task_building import task_of
 from mmembed.gpte.text_encoder import TextEncoder
-from mmembed.gpte.token_tasks import TokenTask, task_of
+from mmembed.gpte.token_tasks import TokenTask
 from mmembed.gpte.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -52,12 +52,10 @@ class Extension:
     Attributes:
         tasks: token tasks beside the stage's own.
         examples: gives the rows of a step in the place of the tokenised ones; no streams then.
-        trained: what is trained in the place of the encoder, which it holds.
     """
 
     tasks: Callable[[TextEncoder], Mapping[str, TokenTask]] | None = None
     examples: Callable[[TextEncoder, ExampleSet], Examples] | None = None
-    trained: Callable[[TextEncoder], TrainableEncoder] | None = None
 
 
 def run_train(
@@ -91,9 +89,9 @@ def run_train(
             check_unchanged(folder, digests)
         if encoder.context is not None:
             encoder.context.remember(_corpus(batches, encoder.context.settings.documents, seed))
-        tasks = {str(config.task): task_of(config, encoder) for config in stage.tasks}
+        tasks = {config.key: task_of(config, encoder) for config in stage.tasks}
         if len(tasks) < len(stage.tasks):
-            raise ConfigError(f"stage {stage.name}: give every token task once")
+            raise ConfigError(f"stage {stage.name}: give token tasks of one kind different labels")
         if extension.tasks is not None:
             tasks |= extension.tasks(encoder)
         evaluator = _evaluator(stage.evaluation, context)
@@ -102,7 +100,7 @@ def run_train(
         positive = stage.encoder.positive_dropout
         trainer = Trainer(
             stage,
-            encoder if extension.trained is None else extension.trained(encoder),
+            encoder,
             batches,
             folder,
             accelerator,

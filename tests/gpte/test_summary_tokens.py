@@ -14,13 +14,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 from tiny_models import model_of
 
 from mmembed.errors import ConfigError
-from mmembed.gpte.config import TokenTaskConfig
 from mmembed.gpte.objectives.tokens import IGNORE
 from mmembed.gpte.packed import through
 from mmembed.gpte.prompts import PROMPTS, Prompt
+from mmembed.gpte.task_building import task_of
+from mmembed.gpte.task_config import TokenTaskConfig
 from mmembed.gpte.text_encoder import TextEncoder
 from mmembed.gpte.text_settings import TextSettings
-from mmembed.gpte.token_tasks import Work, task_of
+from mmembed.gpte.token_tasks import Work
 
 TEXTS = ["the quick brown fox jumps", "no", "a sentence means what it says, no more, no less"]
 COUNT = 3
@@ -82,7 +83,7 @@ def test_states_are_those_of_the_model_under_the_whole_mask(bytes_bpe: Fast, fam
 def halved(encoder: TextEncoder, texts: list[str] = TEXTS, share: float = 0.999999) -> Work:
     task = task_of(TokenTaskConfig(task="gem", probability=share), encoder)
     rows = encoder.tokenize(texts)
-    (work,) = task.prepare(encoder, [rows], torch.Generator().manual_seed(0))
+    (work,) = task.prepare(encoder, {"query": [rows]}, torch.Generator().manual_seed(0))
     return work
 
 
@@ -134,7 +135,7 @@ def test_whole_texts_are_next_tokens(bytes_bpe: Fast) -> None:
     work = halved(encoder, share=1e-9)
     assert torch.equal(work.batch.ids, whole.ids)
     plain = task_of(TokenTaskConfig(task="ntp"), encoder)
-    (expected,) = plain.prepare(encoder, [encoder.tokenize(TEXTS)], torch.Generator())
+    (expected,) = plain.prepare(encoder, {"query": [encoder.tokenize(TEXTS)]}, torch.Generator())
     learned = torch.isin(expected.labels, encoder.summary_ids)
     assert torch.equal(work.labels, expected.labels.masked_fill(learned, IGNORE))
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from mmembed.errors import ConfigError
 from mmembed.gpte.distributed import Shard, gather, gather_padded, shard_of
 from mmembed.gpte.objectives.base import dense_of, positive_of, unit, wide
-from mmembed.gpte.protocols import Columns, Outputs
+from mmembed.gpte.protocols import QUEUES, Columns, Outputs
 
 __all__ = [
     "Candidates",
@@ -31,7 +31,8 @@ __all__ = [
 ]
 
 Head = Literal["dense", "multi", "sparse"]
-Kind = Literal["query", "positive", "negative", "queue"]
+Kind = Literal["query", "positive", "negative", "queue", "query_queue"]
+"""What a candidate is; queues hold the positives, or the queries, of earlier batches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Candidates:
     Attributes:
         shard: where this process's pairs lie.
         rows: local outputs, by ``"query"`` and ``"positive"``.
-        columns: outputs of all processes, by kind; no gradient under ``"queue"``.
+        columns: outputs of all processes, by kind; queues have no gradient.
         row_facts, column_facts: what is known of them.
         per_query: hard negatives per query.
     """
@@ -141,7 +142,7 @@ def collect(columns: Columns, head: Head, kinds: Sequence[Kind], *, facts: bool)
 
     Args:
         head: which outputs are scored.
-        kinds: the kinds of columns wanted; negatives and queue are left out where the batch has
+        kinds: the kinds of columns wanted; negatives and queues are left out where the batch has
             none.
         facts: whether hashes, modalities and guide vectors are wanted too.
     """
@@ -167,10 +168,10 @@ def collect(columns: Columns, head: Head, kinds: Sequence[Kind], *, facts: bool)
         found["negative"] = gather_outputs(columns.negative, shard.times(per_query), head)
         known = _known(columns, "negative", shard.times(per_query)) if facts else {}
         column_facts["negative"] = Facts(**known)
-    if "queue" in columns.shared and "queue" in kinds:
-        keys = columns.shared["queue"].detach()
-        found["queue"] = _outputs(head, keys)
-        column_facts["queue"] = Facts(text=columns.shared.get("queue_hash"))
+    for queue in QUEUES.values():
+        if queue in columns.shared and queue in kinds:
+            found[queue] = _outputs(head, columns.shared[queue].detach())
+            column_facts[queue] = Facts(text=columns.shared.get(f"{queue}_hash"))
     return Candidates(shard, rows, found, row_facts, column_facts, per_query)
 
 

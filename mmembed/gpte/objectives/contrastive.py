@@ -33,7 +33,7 @@ from mmembed.gpte.objectives.masks import Mask, drop_any, soften
 from mmembed.gpte.objectives.multivector import maxsim
 from mmembed.gpte.objectives.scoring import Score, own_scores
 from mmembed.gpte.objectives.weights import Logits, Weights
-from mmembed.gpte.protocols import Columns, Loss
+from mmembed.gpte.protocols import QUEUES, Columns, Loss
 from mmembed.gpte.score_engine import Block, Prefixes, score_loss
 
 __all__ = ["Contrastive", "Direction", "Score", "Table"]
@@ -51,7 +51,7 @@ _POSITIVE_BLOCKS = (("query", "positive"), ("positive", "query"))
 _BLOCKS: dict[Direction, tuple[Kind, tuple[Kind, ...]]] = {
     "q2d": ("query", ("positive", "negative", "queue")),
     "q2q": ("query", ("query",)),
-    "d2q": ("positive", ("query",)),
+    "d2q": ("positive", ("query", "query_queue")),
     "d2d": ("positive", ("positive", "negative")),
 }
 
@@ -71,6 +71,8 @@ class Contrastive(ABC):
             queries against queries, documents against queries, documents against documents.
         partition: which directions share a softmax: all (``joint``, GTE and Qwen3), those with the
             same row (``side``, NT-Xent), or none (``direction``, CLIP). Several are averaged.
+            Earlier batches' documents, and their queries where a queue keeps them, join those of
+            ``q2d`` and of ``d2q``.
         repeat_positive: in a joint softmax, count the pair again where the document meets its own
             query. The pair is one term in the papers; sentence-transformers counts it twice.
         in_batch: False competes only against a query's own hard negatives (NV-Embed's second
@@ -345,7 +347,7 @@ class Table:
     def lacks_own(self, block: int, group: list[int]) -> bool:
         """Whether a row's own texts do not compete in this block."""
         own_negatives = self.blocks[block] == ("query", "negative")
-        queue = self.blocks[block][1] == "queue"
+        queue = self.blocks[block][1] in QUEUES.values()
         return not (self._counts(block, group) or own_negatives or queue)
 
     def dropped(

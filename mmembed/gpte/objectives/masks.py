@@ -17,6 +17,7 @@ from torch import Tensor
 from mmembed.errors import ConfigError
 from mmembed.gpte.objectives.candidates import View
 from mmembed.gpte.onednn import matmul_nt
+from mmembed.gpte.protocols import QUEUES
 
 __all__ = [
     "DuplicateMask",
@@ -67,7 +68,7 @@ class DuplicateMask:
             if column is not None and row is not None:
                 equal = row[:, None] == column
                 dropped = equal if dropped is None else dropped.logical_or_(equal)
-        if dropped is None and view.column_kind != "queue":
+        if dropped is None and view.column_kind not in QUEUES.values():
             raise ConfigError("the duplicate mask needs content hashes, and the data carries none")
         return dropped
 
@@ -106,7 +107,7 @@ class GuideMask:
 
     def drop(self, view: View) -> Tensor | None:
         """As :meth:`Mask.drop`; the batch must carry the guide's vectors."""
-        if view.column_kind == "queue":
+        if view.column_kind in QUEUES.values():
             return None
         if view.guide is None or view.rows.guide is None or view.columns.guide is None:
             raise ConfigError(

@@ -10,7 +10,7 @@ from torch import Tensor
 from mmembed.errors import ConfigError
 from mmembed.gpte.objectives.base import Learnable, dense_of, loss_of
 from mmembed.gpte.objectives.contrastive import Contrastive
-from mmembed.gpte.protocols import Columns, Loss, Objective, Outputs
+from mmembed.gpte.protocols import QUEUES, Columns, Loss, Objective, Outputs
 
 __all__ = ["Matryoshka"]
 
@@ -72,8 +72,7 @@ def _cut(columns: Columns, dim: int) -> Columns:
     query = short(columns.query)
     assert query is not None
     shared = dict(columns.shared)
-    if "queue" in shared:
-        shared["queue"] = shared["queue"][:, :dim]
+    shared |= {name: shared[name][:, :dim] for name in QUEUES.values() if name in shared}
     return replace(
         columns,
         query=query,

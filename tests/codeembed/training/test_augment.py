@@ -110,7 +110,7 @@ def test_names_are_masked_wherever_they_stand(encoder: TextEncoder) -> None:
             seen.add((name, bool(hidden[starts[0]])))
         assert int(hidden.sum()) == expected
     assert len(seen) == 6
-    (work,) = head.prepare(encoder, [rows], torch.Generator().manual_seed(0))
+    (work,) = head.prepare(encoder, {head.config.column: [rows]}, torch.Generator().manual_seed(0))
     states = encoder.read(work.batch)
     wanted = mlm_loss(states, work.labels, encoder.lm_head, 1 / int((work.labels >= 0).sum()))
     torch.testing.assert_close(head(encoder, work, None), wanted)

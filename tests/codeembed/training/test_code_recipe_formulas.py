@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from codeembed.training.judging import JudgeStage
-from codeembed.training.stages import CODE_STAGES, MatchStage
+from codeembed.training.stages import CODE_STAGES
 from mmembed.gpte.objectives import build_objective, learned_parameters
 from mmembed.gpte.protocols import Columns, Outputs
 from mmembed.gpte.recipe import TrainStage, load_recipe
@@ -81,17 +81,18 @@ def both_ways_at_once(t: float) -> Callable[[], Tensor]:
     return found
 
 
-def both_sides(t: float, *, weighed: bool = False) -> Callable[[], Tensor]:
-    """NT-Xent (SynCoBERT): the negatives of a text are all others of both sides; with CodeSage's
-    weights each counts by its share among them."""
+def both_sides(t: float, *, weighed: bool = False, earlier: bool = False) -> Callable[[], Tensor]:
+    """NT-Xent: the negatives of a text are all others of both sides; with CodeSage's weights each
+    counts by its share among them, with SynCoBERT's queues also the other sides of earlier ones."""
 
     def found() -> Tensor:
         rows = []
-        for own, other in ((Q, P), (P, Q)):
+        for own, other, queue in ((Q, P, "positive"), (P, Q, "query")):
             for i in range(N):
                 others = [j for j in range(N) if j != i]
                 negatives = [cos(own[i], other[j]) / t for j in others]
                 negatives += [cos(own[i], own[j]) / t for j in others]
+                negatives += [cos(own[i], key) / t for key in QUEUES[queue] if earlier]
                 shares = (
                     torch.stack(negatives).softmax(0) if weighed else torch.ones(len(negatives))
                 )
@@ -141,15 +142,6 @@ def softened(t: float) -> Callable[[], Tensor]:
     return found
 
 
-def matching() -> Tensor:
-    """CodeT5+: is this text of this code? The first number of a vector is the pair's logit."""
-    rows = []
-    for i in range(N):
-        wrong = [F.softplus(x[0]) for x in NEG[i * K : (i + 1) * K]]
-        rows.append(torch.stack([F.softplus(-Q[i, 0]), *wrong]).mean())
-    return torch.stack(rows).mean()
-
-
 def judging() -> Tensor:
     """SCodeR's discriminator: the positive's share among a query's own pairs."""
     logits = torch.cat([Q[:, :1], NEG[:, 0].view(N, K)], dim=1)
@@ -162,8 +154,7 @@ FORMULAS: dict[tuple[str, str], Callable[[], Tensor]] = {
     ("code-mvp", "train"): both_ways_at_once(0.05),
     ("coderetriever", "train"): plain(0.05),
     ("codesage", "pairs"): both_sides(0.05, weighed=True),
-    ("codet5p", "train"): moco(0.07, "q2d", "d2q"),
-    ("codet5p", "matching"): matching,
+    ("codet5p", "bimodal"): moco(0.07, "q2d", "d2q"),
     ("concord", "train"): with_negatives(0.05),
     ("contrabert", "train"): queued(0.07),
     ("contraflow", "train"): plain(0.07),
@@ -175,7 +166,7 @@ FORMULAS: dict[tuple[str, str], Callable[[], Tensor]] = {
     ("scoder", "first"): softened(0.05),
     ("scoder", "judge2"): judging,
     ("scoder", "train"): softened(0.05),
-    ("syncobert", "train"): both_sides(0.05),
+    ("syncobert", "train"): both_sides(0.05, earlier=True),
     ("transformcode", "train"): queued(0.07),
     ("unixcoder", "twice"): plain(0.05),
     ("unixcoder", "search"): plain(0.05),
@@ -203,7 +194,7 @@ def test_an_objective_is_its_formula(key: tuple[str, str]) -> None:
     has_negatives = stage.data.negatives > 0
     columns = Columns(
         Outputs(dense=Q),
-        None if isinstance(stage, MatchStage | JudgeStage) else Outputs(dense=P),
+        None if isinstance(stage, JudgeStage) else Outputs(dense=P),
         Outputs(dense=NEG) if has_negatives else None,
         K if has_negatives else 0,
         meta={

@@ -16,13 +16,13 @@ from codeembed.training.graph_heads import GraphHead, PairWork, hidden_edges
 from codeembed.transform.tree import Code
 from codeembed.views.graph import FlowGraph, flow_graph
 from mmembed.errors import ConfigError
-from mmembed.gpte.config import TokenTaskConfig
 from mmembed.gpte.data.batches import ExampleBatch
 from mmembed.gpte.objectives.tokens import IGNORE
 from mmembed.gpte.rows import Row
+from mmembed.gpte.task_building import task_of
+from mmembed.gpte.task_config import TokenTaskConfig
 from mmembed.gpte.text_encoder import TextEncoder
 from mmembed.gpte.tiny import tiny_model
-from mmembed.gpte.token_tasks import task_of
 
 CODE = "def f(a):\n    b = a\n    return b\n"
 LONGER = "def g(xs):\n    total = 0\n    for x in xs:\n        total += x\n    return total\n"
@@ -131,7 +131,7 @@ def test_a_joined_row_is_text_code_and_variables(encoder: TextEncoder) -> None:
 def test_variables_are_not_masked(encoder: TextEncoder) -> None:
     rows = graphs(encoder, CODE, LONGER, joined=True)
     task = task_of(TokenTaskConfig("mlm", probability=0.9), encoder)
-    (work,) = task.prepare(encoder, [rows], torch.Generator().manual_seed(0))
+    (work,) = task.prepare(encoder, {task.config.column: [rows]}, torch.Generator().manual_seed(0))
     given = work.batch.spans["given"]
     assert given.any()
     assert (work.labels[given] == IGNORE).all()
@@ -162,7 +162,7 @@ def test_a_heads_loss_is_binary_cross_entropy_of_hidden_edges(
 ) -> None:
     rows = graphs(encoder, LONGER, CODE)
     task = GraphHead(CodeTaskConfig(head))  # type: ignore[arg-type]
-    (work,) = task.prepare(encoder, [rows], torch.Generator().manual_seed(1))
+    (work,) = task.prepare(encoder, {task.config.column: [rows]}, torch.Generator().manual_seed(1))
     assert isinstance(work, PairWork)
     assert len(work.pairs) == len(work.labels) > 2
     assert work.labels.sum() * 2 == len(work.labels)
@@ -186,6 +186,6 @@ def test_what_has_no_place_for_a_graph_is_told(
         GraphExamples(_Given(bert, CODE), bert, GraphConfig())
     head = GraphHead(CodeTaskConfig("flow"))
     with pytest.raises(ConfigError, match="column positive has no graph"):
-        head.prepare(encoder, [encoder.tokenize([CODE])], torch.Generator())
+        head.prepare(encoder, {head.config.column: [encoder.tokenize([CODE])]}, torch.Generator())
     with pytest.raises(ConfigError, match="nodes >= 1"):
         GraphConfig(nodes=0)
