@@ -122,7 +122,8 @@ def six_terms(t: float) -> Callable[[], Tensor]:
 
     def found() -> Tensor:
         keys = moco(t, "q2d", "d2q", "q2q", "d2d")()
-        return (4 * keys + queued(t)() + one_way(P, [*Q], t)) / 6
+        back = one_way(P, [*Q, *F.normalize(QUEUES["query"], dim=1)], t)
+        return (4 * keys + queued(t)() + back) / 6
 
     return found
 
