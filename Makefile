@@ -56,8 +56,11 @@ DATA ?= ../shared/data
 train-mini: $(VENV)/.dev
 	$(BIN)/python -m mmembed.multimodal.train_mini --data $(DATA) --cache runs/mini-features \
 	    --output mmembed/models/mini --decoder mmembed/models/mini
+	$(BIN)/python -m mmembed.multimodal.rotation --texts data/text --code data/code --data $(DATA) \
+	    --cache runs/mini-features --output mmembed/models/mini
 	# Adapters learn over a copy without any: one that is there would be trained further.
-	mkdir -p runs && rm -rf runs/mini-base && cp -r mmembed/models/mini runs/mini-base && rm -rf runs/mini-base/adapters
+	mkdir -p runs && rm -rf runs/mini-base && cp -r mmembed/models/mini runs/mini-base
+	rm -rf runs/mini-base/adapters runs/mini-base/embedder.json runs/mini-base/heads.safetensors
 	$(BIN)/python -m mmembed.multimodal.translations --texts data/text --emoji $(DATA)/emoji_noto \
 	    --output runs/mini/translations.jsonl --count 6000
 	$(BIN)/mmembed train configs/mini/text-matching.yaml encoder.backbone=runs/mini-base output=runs/mini-text-matching
