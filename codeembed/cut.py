@@ -206,14 +206,14 @@ def pack(units: Units, begin: int, end: int, sizes: Sizes) -> list[tuple[int, in
         while lowest < last and stop - before[lowest] > limit:
             lowest += 1
         best = float("inf")
-        for start in range(lowest, last + 1):
-            cost = costs[start]
+        for start, cost in enumerate(costs[lowest:], lowest):
             if cost <= best:
                 empty = 1.0 - (stop - before[start]) / limit
                 if empty > 0.0:
                     cost += _SCRAP_COST * empty * empty
                 if cost <= best:
-                    # From here on, an earlier start costs more: its scrap shrinks by less.
+                    # With more rows to come the emptier of the two gains more: this one stays ahead
+                    # of all starts before it.
                     best, lowest = cost, start
         came_from.append(lowest)
     chunks = []
