@@ -145,6 +145,15 @@ def gather(
     return found
 
 
+def readable(source: str, language: str, report: Report) -> Code | None:
+    """The parsed source; None, and counted, where it has errors before any edit."""
+    try:
+        return Code.read(source.encode(), language)
+    except (InputError, ParseTimeoutError):
+        report.unreadable[language] = report.unreadable.get(language, 0) + 1
+        return None
+
+
 def work(task: tuple[str, list[tuple[str, str]], int, int]) -> dict[str, Any]:
     """Verify the sources of one language until ``limit`` could be read; run the first ``most``."""
     language, sources, limit, most = task
@@ -155,10 +164,8 @@ def work(task: tuple[str, list[tuple[str, str]], int, int]) -> dict[str, Any]:
     for seed, (source, name) in enumerate(sources):
         if report.functions.get(language, 0) >= limit:
             break
-        try:
-            code = Code.read(source.encode(), language)
-        except (InputError, ParseTimeoutError):
-            report.unreadable[language] = report.unreadable.get(language, 0) + 1
+        code = readable(source, language, report)
+        if code is None:
             continue
         execute = language in EXECUTED and name in COMPLETE and run < most
         run += execute

@@ -21,7 +21,17 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from code_transforms import COMPLETE, EXECUTED, LONGEST, exercism, files, samples, totals, with_runs
+from code_transforms import (
+    COMPLETE,
+    EXECUTED,
+    LONGEST,
+    exercism,
+    files,
+    readable,
+    samples,
+    totals,
+    with_runs,
+)
 from machine import RESULTS, facts, write_result
 
 from codeembed.parse import ParseTimeoutError
@@ -114,10 +124,8 @@ def measure(language: str, sources: list[tuple[str, str]], most: int, seconds: f
         runs = report.runs.get(language, {})
         if runs.get("executed", 0) >= most or used() - started > seconds:
             break
-        try:
-            code = Code.read(source.encode(), language)
-        except (InputError, ParseTimeoutError):
-            report.unreadable[language] = report.unreadable.get(language, 0) + 1
+        code = readable(source, language, report)
+        if code is None:
             continue
         verify(code, report, seed=seed)
         print(language, seed, round(used() - started), report.runs.get(language), flush=True)

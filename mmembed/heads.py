@@ -79,9 +79,8 @@ class EmbeddingHeads(nn.Module):
         """Token vectors and their mask, each row through the projection of its task."""
         skipped = self._skipped(states)
         vectors, mask = base(states, exclude=skipped)
-        return _by_task(
-            self.task_multi, vectors, lambda head: head(states, exclude=skipped)[0]
-        ), mask
+        own = _by_task(self.task_multi, vectors, lambda head: head(states, exclude=skipped)[0])
+        return own, mask
 
     def _skipped(self, states: TokenStates) -> str | None:
         skip = self.config.skip_instruction and "instruction" in states.spans
@@ -133,10 +132,11 @@ def _by_task(heads: nn.ModuleDict, vectors: Tensor, own_of: Callable[[Any], Tens
     from mmembed.adapters.routing import current_route  # with peft, which most do without
 
     route = current_route()
-    for task in () if route is None else route.names:
+    if route is None:
+        return vectors
+    for task in route.names:
         if task not in heads:
             continue
-        assert route is not None
         own = own_of(heads[task])
         if route.uniform:
             return own

@@ -8,18 +8,16 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from codeembed.training.config import CodeTaskConfig
-from codeembed.training.graph_heads import PairWork
-from codeembed.training.objectives import edge_loss, scaled
+from codeembed.training.graph_heads import EdgeTask, PairWork
 from codeembed.training.reading import SEPARATOR, Remembered, code_of, decoded, parsed_language
 from codeembed.transform.tree import Code
 from codeembed.views.flatten import linearise, linearised_parents
-from mmembed.gpte.protocols import Outputs
 from mmembed.gpte.rows import Row
 from mmembed.gpte.text_encoder import TextEncoder
-from mmembed.gpte.token_tasks import TokenTask, Work
+from mmembed.gpte.token_tasks import Work
 
 __all__ = ["TreeEdges", "asked_pairs", "nodes_of"]
 
@@ -27,7 +25,7 @@ Nodes = list[tuple[int, int]]
 """By node its first subword, and the place of its parent in this list; -1 for the root's."""
 
 
-class TreeEdges(TokenTask):
+class TreeEdges(EdgeTask):
     """Is this node the parent of that one? Asked of every edge, and of as many other pairs.
 
     Rows begin with a code, a separator and the sequence of its tree, as the views ``code`` and
@@ -36,8 +34,7 @@ class TreeEdges(TokenTask):
     """
 
     def __init__(self, config: CodeTaskConfig) -> None:
-        nn.Module.__init__(self)
-        self.config: Any = config
+        super().__init__(config)
         self._language = parsed_language(config.language)
         self._nodes: Remembered[Nodes] = Remembered()
 
@@ -54,12 +51,6 @@ class TreeEdges(TokenTask):
             start += row.tokens
         device = batch.ids.device
         return PairWork(batch, torch.cat(labels).to(device), pairs=torch.cat(pairs).to(device))
-
-    def forward(self, encoder: TextEncoder, work: Work, outputs: Outputs | None) -> Tensor:
-        """As :meth:`TokenTask.forward`."""
-        assert isinstance(work, PairWork)
-        hidden = encoder.read(work.batch).hidden
-        return edge_loss(scaled(hidden), work.pairs, work.labels, work.factor)
 
     def _read(self, tokenizer: Any, ids: list[int]) -> Nodes:
         code, spans = code_of(tokenizer, ids, self._language)

@@ -23,7 +23,7 @@ from mmembed.gpte.rows import Row
 from mmembed.gpte.text_encoder import TextEncoder
 from mmembed.gpte.token_tasks import TokenTask, Work
 
-__all__ = ["GraphHead", "PairWork", "hidden_edges"]
+__all__ = ["EdgeTask", "GraphHead", "PairWork", "hidden_edges"]
 
 _SHARE = 0.2
 _OTHERS: Mapping[str, str] = {"flow": "given", "alignment": "code"}
@@ -59,12 +59,22 @@ def hidden_edges(seen: Tensor, drawn: Tensor, others: Tensor) -> tuple[Tensor, T
     return seen & ~asked, edges, asked & ~(edges | edges.T)
 
 
-class GraphHead(TokenTask):
-    """Edges of the stage's graph, predicted from states that were made without them."""
+class EdgeTask(TokenTask):
+    """Which of some pairs of tokens have an edge? Told by dot products of their states."""
 
     def __init__(self, config: CodeTaskConfig) -> None:
         nn.Module.__init__(self)
         self.config: Any = config
+
+    def forward(self, encoder: TextEncoder, work: Work, outputs: Outputs | None) -> Tensor:
+        """As :meth:`TokenTask.forward`."""
+        assert isinstance(work, PairWork)
+        hidden = encoder.read(work.batch).hidden
+        return edge_loss(scaled(hidden), work.pairs, work.labels, work.factor)
+
+
+class GraphHead(EdgeTask):
+    """Edges of the stage's graph, predicted from states that were made without them."""
 
     def work(
         self, encoder: TextEncoder, rows: Sequence[Row], generator: torch.Generator
@@ -99,9 +109,3 @@ class GraphHead(TokenTask):
             torch.cat(labels).long().to(device),
             pairs=torch.cat(pairs).to(device),
         )
-
-    def forward(self, encoder: TextEncoder, work: Work, outputs: Outputs | None) -> Tensor:
-        """As :meth:`TokenTask.forward`."""
-        assert isinstance(work, PairWork)
-        hidden = encoder.read(work.batch).hidden
-        return edge_loss(scaled(hidden), work.pairs, work.labels, work.factor)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -139,9 +139,5 @@ def run_score(stage: ScoreStage, context: Context) -> Outcome:
     judge = CrossJudge(context.model(stage.model))
     source = context.source(SourceConfig(stage.source)).path
 
-    def rows() -> Iterator[dict[str, Any]]:
-        for raw in raw_rows(source):
-            yield dict(raw.fields)
-
-    found = list(soft_labelled(rows(), judge))
+    found = list(soft_labelled((dict(raw.fields) for raw in raw_rows(source)), judge))
     return written(context, found, {"rows": len(found)})

@@ -5,25 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from codeembed.pairs.functions import functions_of
 from codeembed.pairs.matchers import Judge, match_documentation, match_names
 from codeembed.parse import ParseTimeoutError
-from codeembed.training.rows import TINY_ROWS, written
+from codeembed.training.rows import Array, few_rows, read, tiny_embedder, unit_vectors, written
 from codeembed.transform.tree import Code
 from mmembed.errors import ConfigError, InputError
 from mmembed.gpte.config import DataConfig
 from mmembed.gpte.outcomes import Context, Outcome
 
-if TYPE_CHECKING:
-    from mmembed.gpte.text_encoder import TextEncoder
-
 __all__ = ["MatchedStage", "judged_pairs", "name_of", "run_matched"]
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
@@ -59,14 +54,8 @@ class MatchedStage:
 
     def tiny(self, folder: Path) -> MatchedStage:
         """The stage with a tiny random model, which knows nothing."""
-        from mmembed.gpte.tiny import tiny_model
-
-        sources = tuple(replace(one, limit=TINY_ROWS) for one in self.data.sources)
-        model = self.model
-        if not model.startswith("stage://"):
-            model = str(tiny_model(self.family, folder / self.family))
-        data = replace(self.data, sources=sources)
-        return replace(self, data=data, model=model, least=-1.0, sure=0.0)
+        model = tiny_embedder(self.model, self.family, folder)
+        return replace(self, data=few_rows(self.data), model=model, least=-1.0, sure=0.0)
 
 
 def run_matched(stage: MatchedStage, context: Context) -> Outcome:
@@ -76,21 +65,15 @@ def run_matched(stage: MatchedStage, context: Context) -> Outcome:
         ConfigError: no pair passes, or rows lack documentation or code.
         InputError, ModelLoadError: a source or the model cannot be read.
     """
-    from mmembed.gpte.data.examples import Report, examples_of
     from mmembed.gpte.text_encoder import TextEncoder
 
     encoder = TextEncoder.from_pretrained(context.model(stage.model)).eval()
-    data = context.data(stage.data)
-    examples = [
-        one
-        for source in data.sources
-        for one in examples_of(source, Report(source.path), data.bad_rows)
-    ]
+    examples = read(stage.data, context)
     if any(one.positive is None for one in examples):
         raise ConfigError(f"stage {stage.name}: a row needs documentation and its function")
     texts = [one.query for one in examples]
     codes = [str(one.positive) for one in examples]
-    vectors = _unit(encoder, texts), _unit(encoder, codes)
+    vectors = unit_vectors(encoder, texts), unit_vectors(encoder, codes)
     named = match_names([name_of(code, stage.language) for code in codes])
     alike = match_documentation(vectors[0], least=stage.least)
     asked = sorted(
@@ -149,12 +132,3 @@ def name_of(code: str, language: str) -> str:
     except (InputError, ParseTimeoutError):
         return ""
     return functions[0].name if functions else ""
-
-
-def _unit(encoder: TextEncoder, texts: Sequence[str]) -> Array:
-    from torch.nn import functional as F
-
-    from mmembed.gpte.encoding import encode
-
-    vectors: Array = F.normalize(encode(encoder, texts), dim=1).numpy()
-    return vectors

@@ -15,7 +15,14 @@ from codeembed.parse import ParseTimeoutError
 from codeembed.training.config import AugmentConfig, CodeTaskConfig, GraphConfig
 from codeembed.training.judging import JudgeStage, ScoreStage, run_judge, run_score
 from codeembed.training.matched import MatchedStage, run_matched
-from codeembed.training.rows import TINY_ROWS, written
+from codeembed.training.rows import (
+    TINY_ROWS,
+    few_rows,
+    read,
+    tiny_embedder,
+    unit_vectors,
+    written,
+)
 from codeembed.training.views import VIEWS, noisy_text
 from codeembed.transform.tree import Code
 from mmembed.errors import ConfigError, InputError
@@ -149,14 +156,8 @@ class FilterStage:
 
     def tiny(self, folder: Path) -> FilterStage:
         """The stage with a tiny random model, which knows no rank."""
-        from mmembed.gpte.tiny import tiny_model
-
-        sources = tuple(replace(one, limit=TINY_ROWS) for one in self.data.sources)
-        model = self.model
-        if not model.startswith("stage://"):
-            model = str(tiny_model(self.family, folder / self.family))
-        data = replace(self.data, sources=sources)
-        return replace(self, data=data, model=model, rank=TINY_ROWS, least=-1.0)
+        model = tiny_embedder(self.model, self.family, folder)
+        return replace(self, data=few_rows(self.data), model=model, rank=TINY_ROWS, least=-1.0)
 
 
 def _run_code(stage: CodeTrainStage, context: Context) -> Outcome | None:
@@ -234,29 +235,15 @@ def _part(part: str, row: Mapping[str, Any], code: Code, seed: int) -> str | Non
 
 
 def _run_filter(stage: FilterStage, context: Context) -> Outcome:
-    from torch.nn import functional as F
-
-    from mmembed.gpte.data.examples import Report, examples_of
-    from mmembed.gpte.encoding import encode
     from mmembed.gpte.text_encoder import TextEncoder
 
     encoder = TextEncoder.from_pretrained(context.model(stage.model)).eval()
-    data = context.data(stage.data)
-    examples = [
-        one
-        for source in data.sources
-        for one in examples_of(source, Report(source.path), data.bad_rows)
-    ]
+    examples = read(stage.data, context)
     if any(one.positive is None for one in examples):
         raise ConfigError(f"stage {stage.name}: rows without a positive have no rank")
-    sides = [
-        F.normalize(encode(encoder, texts, role=role), dim=1).numpy()
-        for role, texts in (
-            ("query", [one.query for one in examples]),
-            ("document", [str(one.positive) for one in examples]),
-        )
-    ]
-    kept = consistent(sides[0], sides[1], rank=stage.rank, least=stage.least)
+    queries = unit_vectors(encoder, [one.query for one in examples], "query")
+    documents = unit_vectors(encoder, [str(one.positive) for one in examples], "document")
+    kept = consistent(queries, documents, rank=stage.rank, least=stage.least)
     rows = [
         {"query": one.query, "positive": one.positive, "negatives": list(one.negatives)}
         for one, keep in zip(examples, kept, strict=True)

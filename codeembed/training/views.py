@@ -91,10 +91,9 @@ VIEWS: Mapping[str, View] = {
     "subtree": _subtree,
     "context": _context,
 }
-"""By name: the code itself; flattened with markers, or without
-(UniXcoder); depth-first types and tokens
-(SynCoBERT); variables with their data-flow edges (GraphCodeBERT); statements with what can follow
-them (Code-MVP); a transformed clone (CONCORD,
-TransformCode); canonical names; compressed layout; some identifiers masked, or replaced by their
-types (CoCoSoDa); some lines dropped (ContraCode); without signature and returns (CodeSage); a
-complete statement, and the rest of its function (SCodeR)."""
+"""By name: the code itself; flattened with markers, or without (UniXcoder); depth-first
+types and tokens (SynCoBERT); variables with their data-flow edges (GraphCodeBERT); statements with
+what can follow them (Code-MVP); a transformed clone (CONCORD, TransformCode); canonical names;
+compressed layout; some identifiers masked, or replaced by their types (CoCoSoDa); some lines
+dropped (ContraCode); without signature and returns (CodeSage); a complete statement, and the rest
+of its function (SCodeR)."""
